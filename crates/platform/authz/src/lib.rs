@@ -1,0 +1,1 @@
+//! Decisions with reasons, by Cedar policies.

@@ -1,0 +1,1 @@
+//! Postgres and SQLite behind one enum, migrations, outbox, revisions.

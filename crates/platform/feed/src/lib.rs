@@ -1,0 +1,1 @@
+//! Following and serving watch streams: snapshot, deltas, last copy on disk.

@@ -1,0 +1,1 @@
+//! Boot order, readiness, tracked tasks and two-stage shutdown.

@@ -1,0 +1,1 @@
+//! Envelope encryption of secrets at rest and of handles that callers carry.

@@ -1,0 +1,1 @@
+//! Listeners, TLS, peer identity, links between services, server assembly.

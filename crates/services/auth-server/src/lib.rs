@@ -1,0 +1,1 @@
+//! The authorization server: users, clients, tokens, roles, grants, signing keys.

@@ -1,0 +1,1 @@
+//! The MCP server that a newcomer calls first, in both eras.

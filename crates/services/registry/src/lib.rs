@@ -1,0 +1,1 @@
+//! Servers, instances, endpoints, secrets, capabilities and audit.

@@ -1,0 +1,1 @@
+//! Consumes events, discovers capabilities, probes health.

@@ -1,0 +1,1 @@
+//! Identifiers, names and randomness as parameters.

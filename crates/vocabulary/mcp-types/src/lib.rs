@@ -1,0 +1,1 @@
+//! MCP and JSON-RPC wire types, borrowed and strict.

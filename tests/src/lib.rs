@@ -1,0 +1,1 @@
+//! Architecture, contract, end-to-end and conformance tests.
