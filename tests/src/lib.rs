@@ -1,1 +1,4 @@
 //! Architecture, contract, end-to-end and conformance tests.
+
+#[cfg(test)]
+mod architecture;

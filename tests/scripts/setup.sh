@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# Installs what the tests need and the machine lacks: system packages by apt, everything else under .cache/.
+#   setup.sh lint    what the static checks need
+#   setup.sh test    that, and what the tests need
+set -euo pipefail
+# shellcheck source=tests/scripts/steps.sh
+source "$(dirname "$0")/steps.sh"
+
+buf_version=1.75.0
+deny_version=0.20.2
+nextest_version=0.9.143
+
+need_node() {
+  command -v node >/dev/null && command -v npm >/dev/null && return
+  echo "Node (20 or newer) with npm is missing: install it from https://nodejs.org or with apt-get install nodejs npm" >&2
+  return 1
+}
+
+cargo_tool() { # NAME VERSION: kept when the machine already has one
+  command -v "cargo-$1" >/dev/null && return
+  echo "    building cargo-$1 $2, once (a few minutes)"
+  cargo install --quiet --locked --debug --root "$cache/cargo" "cargo-$1" --version "$2"
+}
+
+buf() {
+  need_node
+  [ "$(buf --version 2>/dev/null || true)" = "$buf_version" ] && return
+  npm install --silent --no-save --prefix "$cache/npm" "@bufbuild/buf@$buf_version"
+}
+
+postgres() { # any major version from 15 on
+  for initdb in /usr/lib/postgresql/*/bin/initdb; do
+    local major=${initdb#/usr/lib/postgresql/}
+    [ -x "$initdb" ] && [ "${major%%/*}" -ge 15 ] && return
+  done
+  apt_install postgresql-15 || apt_install postgresql
+}
+
+python() {
+  python3 -c 'import ensurepip, venv' 2>/dev/null && return
+  apt_install python3 python3-venv
+}
+
+mkdir -p "$cache"
+case ${1:-test} in
+lint)
+  cargo_tool deny "$deny_version"
+  buf
+  ;;
+test)
+  "$0" lint
+  cargo_tool nextest "$nextest_version"
+  postgres
+  python
+  ;;
+*)
+  echo "usage: setup.sh lint|test" >&2
+  exit 2
+  ;;
+esac

@@ -1,0 +1,36 @@
+# Sourced by the other scripts: headings with durations, and the paths that they all use.
+# shellcheck shell=bash
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+cache=$root/.cache
+export PATH=$cache/cargo/bin:$cache/npm/node_modules/.bin:$PATH
+
+# step NAME COMMAND …: runs the command under a heading; a failure ends the script and names the step.
+step() {
+  local name=$1 begin=$SECONDS
+  shift
+  printf '\n=== %s\n' "$name"
+  if "$@"; then
+    printf '    %s: ok, %d s\n' "$name" $((SECONDS - begin))
+  else
+    printf '    %s: FAILED after %d s (command: %s)\n' "$name" $((SECONDS - begin)) "$*" >&2
+    exit 1
+  fi
+}
+
+# as_root COMMAND …: directly as root, with sudo otherwise.
+as_root() {
+  if [ "$(id -u)" = 0 ]; then
+    "$@"
+  elif command -v sudo >/dev/null; then
+    sudo "$@"
+  else
+    echo "this needs root: run it as root or install sudo (command: $*)" >&2
+    return 1
+  fi
+}
+
+# apt_install PACKAGE …: from the distribution, without starting the daemons that come with it.
+apt_install() {
+  as_root apt-get update -qq &&
+    as_root env RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}

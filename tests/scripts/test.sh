@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Everything that has to pass before a change lands, in the order of what fails fastest.
+#   test.sh         all of it
+#   test.sh lint    the static checks only
+set -euo pipefail
+# shellcheck source=tests/scripts/steps.sh
+source "$(dirname "$0")/steps.sh"
+cd "$root"
+what=${1:-all}
+
+step "set-up" tests/scripts/setup.sh "$([ "$what" = lint ] && echo lint || echo test)"
+step "formatting" cargo fmt --all --check
+step "proto rules" buf lint
+step "dependency rules" cargo deny --offline --log-level error --all-features check bans licenses sources
+step "clippy" cargo clippy --quiet --workspace --all-targets -- -D warnings
+[ "$what" = lint ] && exit 0
+
+start_postgres() {
+  tests/scripts/postgres.sh start && trap 'tests/scripts/postgres.sh stop' EXIT
+}
+step "postgres" start_postgres
+PORTICO_TEST_POSTGRES_URL=$(tests/scripts/postgres.sh url)
+export PORTICO_TEST_POSTGRES_URL
+
+step "build" cargo nextest run --workspace --no-run --cargo-quiet
+step "tests" cargo nextest run --workspace --cargo-quiet --status-level slow
+
+printf '\nAll passed in %d s.\n' "$SECONDS"
