@@ -1,0 +1,16 @@
+/// What a caller of a shared capability can run into.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CoordinationError {
+    /// The thing that would take the value has no room; try again after its reader has caught up.
+    #[error("{what} is full: its reader is behind by {capacity} entries; retry once it has caught up")]
+    Full {
+        /// What is full, for example `topic registry.events`.
+        what: String,
+        /// How many entries it holds.
+        capacity: usize,
+    },
+    /// Nobody reads the mailbox: its owner has gone or never existed.
+    #[error("nobody receives at mailbox `{0}`: its owner is gone")]
+    NoReceiver(String),
+}
