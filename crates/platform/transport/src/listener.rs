@@ -1,0 +1,108 @@
+//! Sockets that are bound before anything is served.
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+
+use axum::Router;
+use portico_process::Tasks;
+use tokio::net::{TcpListener, TcpSocket};
+
+use crate::server::{HttpLimits, Server};
+use crate::tls::ServerTls;
+
+const BACKLOG: u32 = 1024;
+
+/// Why an address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Somebody else listens there.
+    #[error("cannot listen on {0}: the port is in use; stop the program that uses it or choose another port")]
+    AddressInUse(SocketAddr),
+    /// The port is privileged.
+    #[error(
+        "cannot listen on {0}: permission denied; choose a port above 1023 or grant the program CAP_NET_BIND_SERVICE"
+    )]
+    PermissionDenied(SocketAddr),
+    /// No interface of this machine has the address.
+    #[error(
+        "cannot listen on {0}: this machine has no such address; choose 127.0.0.1, 0.0.0.0 or one that it has"
+    )]
+    AddressNotAvailable(SocketAddr),
+    /// Anything else.
+    #[error("cannot listen on {address}")]
+    Other {
+        /// What was asked for.
+        address: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl BindError {
+    fn new(address: SocketAddr, source: std::io::Error) -> Self {
+        match source.kind() {
+            ErrorKind::AddrInUse => Self::AddressInUse(address),
+            ErrorKind::PermissionDenied => Self::PermissionDenied(address),
+            ErrorKind::AddrNotAvailable => Self::AddressNotAvailable(address),
+            _ => Self::Other { address, source },
+        }
+    }
+}
+
+/// A socket that is bound and listening, with nothing served yet.
+#[derive(Debug)]
+pub struct BoundListener {
+    listener: TcpListener,
+    address: SocketAddr,
+    name: &'static str,
+}
+
+impl BoundListener {
+    /// Binds a TCP address; port 0 lets the system choose one. Needs a tokio runtime.
+    pub fn bind(address: SocketAddr) -> Result<Self, BindError> {
+        let open = || {
+            let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+            // Without this a restart waits for the old connections to leave TIME_WAIT.
+            socket.set_reuseaddr(true)?;
+            socket.bind(address)?;
+            let listener = socket.listen(BACKLOG)?;
+            let address = listener.local_addr()?;
+            Ok(Self { listener, address, name: "listener" })
+        };
+        open().map_err(|source| BindError::new(address, source))
+    }
+
+    /// Names the listener in logs and in the list of tasks.
+    #[must_use]
+    pub fn named(self, name: &'static str) -> Self {
+        Self { name, ..self }
+    }
+
+    /// Returns the bound address, with the port that the system chose.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    #[cfg(test)]
+    pub(crate) fn into_inner(self) -> TcpListener {
+        self.listener
+    }
+
+    /// Serves `app` until the tasks shut down, then drains.
+    pub fn serve(self, app: Router, limits: HttpLimits, tls: Option<ServerTls>, tasks: &Tasks) {
+        let server = Server {
+            name: self.name,
+            app,
+            limits,
+            tls,
+            shutdown: tasks.shutdown_token(),
+            abort: tasks.abort_token(),
+        };
+        tasks.spawn(self.name, async move {
+            server.run(self.listener).await;
+            Ok::<(), std::convert::Infallible>(())
+        });
+    }
+}

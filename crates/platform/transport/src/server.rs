@@ -1,0 +1,124 @@
+//! Accepting connections and serving them within limits.
+
+mod connection;
+mod executor;
+mod limits;
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper_util::rt::TokioTimer;
+use hyper_util::server::conn::auto;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::connection::Connection;
+use self::executor::TrackedExecutor;
+pub use self::limits::HttpLimits;
+use crate::tls::ServerTls;
+
+/// How long accepting pauses when the process has no file descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// Everything that one listener serves with.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) name: &'static str,
+    pub(crate) app: Router,
+    pub(crate) limits: HttpLimits,
+    pub(crate) tls: Option<ServerTls>,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) abort: CancellationToken,
+}
+
+impl Server {
+    /// Accepts until shutdown, then waits for the open connections until they end or abort is called.
+    pub(crate) async fn run(self, listener: TcpListener) {
+        let tracker = TaskTracker::new();
+        let executor = TrackedExecutor::new(tracker.clone(), self.abort.clone());
+        let builder = Arc::new(http_builder(&self.limits, executor, self.tls.as_ref()));
+        let permits = Arc::new(Semaphore::new(self.limits.max_connections));
+        // Routes are shared between connections once they have their state.
+        let app: Router = self.app.clone().with_state(());
+        while let Some((stream, address, permit)) = self.accept(&listener, &permits).await {
+            let connection = Connection {
+                app: app.clone(),
+                builder: builder.clone(),
+                address,
+                first_request: self.limits.header_read_timeout(),
+                tls_handshake: self.limits.tls_handshake_timeout(),
+                shutdown: self.shutdown.clone(),
+            };
+            let (tls, abort) = (self.tls.clone(), self.abort.clone());
+            tracker.spawn(async move {
+                // A second stage of shutdown drops the connection where it stands.
+                abort.run_until_cancelled(connection.serve(stream, tls)).await;
+                drop(permit);
+            });
+        }
+        drop(listener);
+        tracker.close();
+        tracing::debug!(listener.name = self.name, connections = tracker.len(), "draining connections");
+        tracker.wait().await;
+    }
+
+    /// Takes the next connection; `None` at shutdown. A full server leaves newcomers in the kernel's backlog.
+    async fn accept(
+        &self,
+        listener: &TcpListener,
+        permits: &Arc<Semaphore>,
+    ) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+        let permit = self.shutdown.run_until_cancelled(permits.clone().acquire_owned()).await?.ok()?;
+        loop {
+            match self.shutdown.run_until_cancelled(listener.accept()).await? {
+                Ok((stream, address)) => {
+                    if let Err(error) = stream.set_nodelay(true) {
+                        tracing::debug!(%error, "a connection was closed before it was served");
+                        continue;
+                    }
+                    return Some((stream, address, permit));
+                }
+                // The client gave up between SYN and accept: not our failure.
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) => {}
+                Err(error) => {
+                    tracing::warn!(listener.name = self.name, %error, "cannot accept a connection: trying again");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+fn http_builder(
+    limits: &HttpLimits,
+    executor: TrackedExecutor,
+    tls: Option<&ServerTls>,
+) -> auto::Builder<TrackedExecutor> {
+    let mut builder = auto::Builder::new(executor);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_read_timeout())
+        .max_headers(limits.max_headers)
+        .max_buf_size(limits.max_header_bytes as usize);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(limits.max_header_bytes)
+        .max_concurrent_streams(limits.h2_max_concurrent_streams)
+        // Rapid reset (CVE-2023-44487) and its server-side twin (CVE-2025-8671).
+        .max_pending_accept_reset_streams(limits.h2_max_reset_streams)
+        .max_local_error_reset_streams(limits.h2_max_reset_streams)
+        .keep_alive_interval(limits.h2_keep_alive())
+        .keep_alive_timeout(limits.h2_keep_alive());
+    if tls.is_some_and(ServerTls::is_mutual) { builder.http2_only() } else { builder }
+}
+
+#[cfg(test)]
+mod tests;

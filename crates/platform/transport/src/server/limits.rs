@@ -1,0 +1,65 @@
+//! What one client may take of a listener.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Limits of an HTTP listener.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpLimits {
+    /// Connections at the same time; more wait in the kernel's backlog.
+    #[schemars(range(min = 1))]
+    pub max_connections: usize,
+    /// Seconds for a whole request head, and for the first request of a connection.
+    #[schemars(range(min = 1))]
+    pub header_read_timeout_seconds: u64,
+    /// Seconds for a TLS handshake.
+    #[schemars(range(min = 1))]
+    pub tls_handshake_timeout_seconds: u64,
+    /// Bytes of a request head (request line and headers); at least 8192.
+    #[schemars(range(min = 8192))]
+    pub max_header_bytes: u32,
+    /// Header fields of an HTTP/1 request.
+    #[schemars(range(min = 1))]
+    pub max_headers: usize,
+    /// Requests in flight on one HTTP/2 connection.
+    #[schemars(range(min = 1))]
+    pub h2_max_concurrent_streams: u32,
+    /// HTTP/2 streams that may be reset before they are answered; more end the connection.
+    #[schemars(range(min = 1))]
+    pub h2_max_reset_streams: usize,
+    /// Seconds between HTTP/2 pings, and until an unanswered one ends the connection.
+    #[schemars(range(min = 1))]
+    pub h2_keep_alive_seconds: u64,
+}
+
+impl Default for HttpLimits {
+    fn default() -> Self {
+        Self {
+            max_connections: 10_000,
+            header_read_timeout_seconds: 30,
+            tls_handshake_timeout_seconds: 10,
+            max_header_bytes: 64 * 1024,
+            max_headers: 100,
+            h2_max_concurrent_streams: 256,
+            h2_max_reset_streams: 64,
+            h2_keep_alive_seconds: 20,
+        }
+    }
+}
+
+impl HttpLimits {
+    pub(crate) fn header_read_timeout(&self) -> Duration {
+        Duration::from_secs(self.header_read_timeout_seconds.max(1))
+    }
+
+    pub(crate) fn tls_handshake_timeout(&self) -> Duration {
+        Duration::from_secs(self.tls_handshake_timeout_seconds.max(1))
+    }
+
+    pub(crate) fn h2_keep_alive(&self) -> Duration {
+        Duration::from_secs(self.h2_keep_alive_seconds.max(1))
+    }
+}

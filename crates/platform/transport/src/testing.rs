@@ -1,0 +1,144 @@
+//! What this crate's tests share: a gRPC service that tells who called it, certificates, a running server.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::pin::Pin;
+use std::time::Duration;
+
+use axum::Router;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
+use tokio::task::JoinHandle;
+use tokio_stream::Stream;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tonic::{Request, Response, Status};
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_server::{Health, HealthServer};
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
+
+use crate::listener::BoundListener;
+use crate::server::{HttpLimits, Server};
+use crate::tls::{ServerTls, TlsFiles};
+use crate::{Link, PeerAddr, PeerIdentity};
+
+/// Answers SERVING to the service that it is asked about, `NOT_SERVING` to anybody else.
+struct WhoCalls;
+
+/// An extension of the caller that must not cross a link.
+#[derive(Clone)]
+pub(crate) struct CallersOwn;
+
+#[tonic::async_trait]
+impl Health for WhoCalls {
+    async fn check(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<HealthCheckResponse>, Status> {
+        if request.get_ref().service == "slow" {
+            return std::future::pending().await;
+        }
+        if request.extensions().get::<CallersOwn>().is_some() {
+            return Err(Status::internal("an extension of the caller arrived"));
+        }
+        let caller = request.extensions().get::<PeerIdentity>();
+        let same = caller.is_some_and(|caller| caller.service == request.get_ref().service);
+        let status = if same { ServingStatus::Serving } else { ServingStatus::NotServing };
+        Ok(Response::new(HealthCheckResponse { status: status.into() }))
+    }
+
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
+
+    async fn watch(&self, _: Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        Ok(Response::new(Box::pin(futures_util::stream::pending())))
+    }
+}
+
+pub(crate) fn who_calls() -> Routes {
+    Routes::new(HealthServer::new(WhoCalls))
+}
+
+pub(crate) fn ask(service: &str) -> HealthCheckRequest {
+    HealthCheckRequest { service: service.to_owned() }
+}
+
+/// Whether the service at the other end of `link` takes the caller for `service`.
+pub(crate) async fn called_as(link: Link, service: &str) -> Result<bool, Status> {
+    let mut client = tonic_health::pb::health_client::HealthClient::new(link);
+    let answer = client.check(ask(service)).await?.into_inner();
+    Ok(answer.status() == ServingStatus::Serving)
+}
+
+/// A CA of its own that issues certificates for services into a directory.
+pub(crate) struct TestCa(CertifiedIssuer<'static, KeyPair>);
+
+impl TestCa {
+    pub(crate) fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    pub(crate) fn issue(&self, directory: &Path, service: &str) -> TlsFiles {
+        self.issue_with(directory, service, &[&PeerIdentity::new(service).spiffe_id()])
+    }
+
+    pub(crate) fn issue_with(&self, directory: &Path, name: &str, uris: &[&str]) -> TlsFiles {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        for uri in uris {
+            params.subject_alt_names.push(SanType::URI((*uri).try_into().unwrap()));
+        }
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        let write = |kind: &str, text: String| {
+            let path = directory.join(format!("{name}.{kind}.pem"));
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        TlsFiles {
+            cert: write("cert", certificate.pem()),
+            key: write("key", key.serialize_pem()),
+            ca: Some(write("ca", self.0.pem())),
+        }
+    }
+}
+
+/// A server on a port of its own that stops when it is dropped.
+pub(crate) struct Running {
+    pub(crate) address: SocketAddr,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) abort: CancellationToken,
+    pub(crate) task: JoinHandle<()>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.abort.cancel();
+        self.shutdown.cancel();
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the test owns this task and its end")]
+pub(crate) fn start(app: Router, limits: HttpLimits, tls: Option<ServerTls>) -> Running {
+    let listener = BoundListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = listener.local_addr();
+    let (shutdown, abort) = (CancellationToken::new(), CancellationToken::new());
+    let server = Server { name: "test", app, limits, tls, shutdown: shutdown.clone(), abort: abort.clone() };
+    let task = tokio::spawn(server.run(listener.into_inner()));
+    Running { address, shutdown, abort, task }
+}
+
+/// Routes that tell a request's peer address and identity.
+pub(crate) fn echo_peer() -> Router {
+    let handler = |request: axum::extract::Request| async move {
+        let address = request.extensions().get::<PeerAddr>().map(|peer| peer.0.ip().to_string());
+        let identity = request.extensions().get::<PeerIdentity>().map(|peer| peer.service.clone());
+        format!("{address:?} {identity:?}")
+    };
+    Router::new().route("/", axum::routing::get(handler).post(handler)).route(
+        "/slow",
+        axum::routing::get(|| async {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            "slow"
+        }),
+    )
+}

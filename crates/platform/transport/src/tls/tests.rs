@@ -1,0 +1,123 @@
+use crate::testing::{Running, TestCa, called_as, echo_peer, start, who_calls};
+use crate::{BoundListener, HttpLimits, PeerIdentity, dial_mutual, grpc_app, one_port, reason_of};
+
+use super::*;
+
+fn registry(tls: &ServerTls) -> Running {
+    start(grpc_app(who_calls()), HttpLimits::default(), Some(tls.clone()))
+}
+
+fn client(files: TlsFiles, expected: &str) -> ClientTls {
+    ClientTls::mutual(files, PeerIdentity::new(expected)).unwrap()
+}
+
+#[tokio::test]
+async fn s3_26_mutual_tls_gives_the_callee_the_callers_identity() {
+    let (directory, ca) = (tempfile::tempdir().unwrap(), TestCa::new());
+    let tls = ServerTls::mutual(ca.issue(directory.path(), "registry")).unwrap();
+    let server = registry(&tls);
+    let tls = client(ca.issue(directory.path(), "gateway"), "registry");
+    let link = dial_mutual(&server.address.to_string(), tls).unwrap();
+    assert!(called_as(link.clone(), "gateway").await.unwrap());
+    assert!(!called_as(link, "worker").await.unwrap());
+}
+
+#[tokio::test]
+async fn a_caller_of_another_ca_is_refused() {
+    let (directory, foreign) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let ca = TestCa::new();
+    let files = ca.issue(directory.path(), "registry");
+    let server = registry(&ServerTls::mutual(files.clone()).unwrap());
+    // It trusts our CA, but its own certificate is from elsewhere.
+    let stranger = TlsFiles { ca: files.ca, ..TestCa::new().issue(foreign.path(), "gateway") };
+    let link = dial_mutual(&server.address.to_string(), client(stranger, "registry")).unwrap();
+    assert!(called_as(link, "gateway").await.is_err());
+}
+
+#[tokio::test]
+async fn a_certificate_without_one_portico_spiffe_id_is_refused() {
+    let (directory, ca) = (tempfile::tempdir().unwrap(), TestCa::new());
+    let server = registry(&ServerTls::mutual(ca.issue(directory.path(), "registry")).unwrap());
+    let two = ["spiffe://portico/gateway", "spiffe://portico/worker"];
+    for (name, uris) in [("none", &[][..]), ("foreign", &["spiffe://other/gateway"]), ("two", &two)] {
+        let tls = client(ca.issue_with(directory.path(), name, uris), "registry");
+        let link = dial_mutual(&server.address.to_string(), tls).unwrap();
+        assert!(called_as(link, "gateway").await.is_err(), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_callee_that_is_another_service_is_refused() {
+    let (directory, ca) = (tempfile::tempdir().unwrap(), TestCa::new());
+    let server = registry(&ServerTls::mutual(ca.issue(directory.path(), "worker")).unwrap());
+    let tls = client(ca.issue(directory.path(), "gateway"), "registry");
+    let link = dial_mutual(&server.address.to_string(), tls).unwrap();
+    assert!(called_as(link, "gateway").await.is_err());
+}
+
+#[tokio::test]
+async fn renewed_certificates_are_used_without_a_restart() {
+    let (directory, old, new) = (tempfile::tempdir().unwrap(), TestCa::new(), TestCa::new());
+    let server_tls = ServerTls::mutual(old.issue(directory.path(), "registry")).unwrap();
+    let server = registry(&server_tls);
+    let client_tls = client(old.issue(directory.path(), "gateway"), "registry");
+    let dial = || dial_mutual(&server.address.to_string(), client_tls.clone()).unwrap();
+    assert!(called_as(dial(), "gateway").await.unwrap());
+    assert!(!server_tls.reload().unwrap());
+
+    new.issue(directory.path(), "registry");
+    assert!(server_tls.reload().unwrap());
+    assert!(called_as(dial(), "gateway").await.is_err());
+    new.issue(directory.path(), "gateway");
+    assert!(client_tls.reload().unwrap());
+    assert!(called_as(dial(), "gateway").await.unwrap());
+}
+
+#[test]
+fn broken_files_keep_the_old_certificates() {
+    let (directory, ca) = (tempfile::tempdir().unwrap(), TestCa::new());
+    let files = ca.issue(directory.path(), "registry");
+    let tls = ServerTls::mutual(files.clone()).unwrap();
+    let before = tls.config.current();
+    std::fs::write(&files.cert, "half a certifi").unwrap();
+    let error = tls.reload().unwrap_err();
+    assert!(error.to_string().ends_with("registry.cert.pem holds no certificate in PEM form"), "{error}");
+    assert!(Arc::ptr_eq(&before, &tls.config.current()));
+}
+
+#[test]
+fn mutual_tls_without_a_ca_does_not_start() {
+    let (directory, ca) = (tempfile::tempdir().unwrap(), TestCa::new());
+    let files = TlsFiles { ca: None, ..ca.issue(directory.path(), "registry") };
+    assert!(matches!(ServerTls::mutual(files), Err(TlsError::NoCa)));
+}
+
+#[tokio::test]
+async fn public_tls_never_gives_an_identity() {
+    let (directory, ca) = (tempfile::tempdir().unwrap(), TestCa::new());
+    let tls = ServerTls::public(ca.issue(directory.path(), "registry")).unwrap();
+    let server = start(one_port(echo_peer(), who_calls()), HttpLimits::default(), Some(tls));
+    let tls = client(ca.issue(directory.path(), "gateway"), "registry");
+    let link = dial_mutual(&server.address.to_string(), tls).unwrap();
+    assert!(!called_as(link, "gateway").await.unwrap());
+}
+
+#[tokio::test]
+async fn a_service_that_is_down_is_unavailable() {
+    let (directory, ca) = (tempfile::tempdir().unwrap(), TestCa::new());
+    let tls = client(ca.issue(directory.path(), "gateway"), "registry");
+    let gone = BoundListener::bind("127.0.0.1:0".parse().unwrap()).unwrap().local_addr();
+    let status = called_as(dial_mutual(&gone.to_string(), tls).unwrap(), "gateway").await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::Unavailable);
+    assert_eq!(reason_of(&status).as_deref(), Some("service_unreachable"));
+}
+
+#[tokio::test]
+async fn addresses_that_are_not_host_and_port_are_refused() {
+    let (directory, ca) = (tempfile::tempdir().unwrap(), TestCa::new());
+    let tls = client(ca.issue(directory.path(), "gateway"), "registry");
+    for address in ["registry", "http://registry:1", "registry:1/x", "a@registry:1", "", "registry:1?x"] {
+        assert!(dial_mutual(address, tls.clone()).is_err(), "{address}");
+    }
+    assert!(dial_mutual("[::1]:8443", tls).is_ok());
+}
