@@ -1,0 +1,139 @@
+//! From a signal to an exit code.
+
+use std::{io, process::ExitCode, time::Duration};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::{Outcome, Tasks};
+
+/// How long tasks may take to finish: below the 30 s after which Kubernetes and ECS kill.
+pub const DEFAULT_GRACE: Duration = Duration::from_secs(25);
+
+/// Where requests to stop come from.
+#[derive(Debug)]
+pub struct Signals(Source);
+
+#[derive(Debug)]
+enum Source {
+    Process { terminate: Signal, interrupt: Signal },
+    Channel(mpsc::Receiver<()>),
+}
+
+impl Signals {
+    /// Listens to SIGTERM and SIGINT.
+    pub fn install() -> io::Result<Self> {
+        let terminate = signal(SignalKind::terminate())?;
+        let interrupt = signal(SignalKind::interrupt())?;
+        Ok(Self(Source::Process { terminate, interrupt }))
+    }
+
+    /// Takes each message as a signal, for tests and for embedding.
+    #[must_use]
+    pub fn from_channel(signals: mpsc::Receiver<()>) -> Self {
+        Self(Source::Channel(signals))
+    }
+
+    /// Waits for the next signal; a closed channel never signals.
+    async fn next(&mut self) -> &'static str {
+        let name = match &mut self.0 {
+            Source::Process { terminate, interrupt } => tokio::select! {
+                got = terminate.recv() => got.map(|()| "SIGTERM"),
+                got = interrupt.recv() => got.map(|()| "SIGINT"),
+            },
+            Source::Channel(signals) => signals.recv().await.map(|()| "channel"),
+        };
+        match name {
+            Some(name) => name,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Waits for a signal or a dead task, drains for [`DEFAULT_GRACE`], and says how the process shall exit.
+pub async fn run(tasks: Tasks, signals: Signals) -> ExitCode {
+    run_with_grace(tasks, signals, DEFAULT_GRACE).await
+}
+
+/// Does what [`run`] does, with a grace of the caller's choice.
+pub async fn run_with_grace(tasks: Tasks, mut signals: Signals, grace: Duration) -> ExitCode {
+    let outcome = ended(&tasks, &mut signals, grace).await;
+    if let Some(failure) = &outcome.failure {
+        tracing::error!(%failure, "stopped because a task died");
+    } else {
+        tracing::info!("stopped");
+    }
+    outcome.exit_code()
+}
+
+/// Waits for the tasks; the first signal asks them to finish, the second drops them.
+async fn ended(tasks: &Tasks, signals: &mut Signals, grace: Duration) -> Outcome {
+    let mut wait = std::pin::pin!(tasks.wait(grace));
+    let soft = tasks.shutdown_token();
+    loop {
+        tokio::select! {
+            outcome = &mut wait => {
+                if !outcome.aborted.is_empty() {
+                    tracing::warn!(tasks = ?outcome.aborted, "tasks were dropped before they had finished");
+                }
+                return outcome;
+            }
+            signal = signals.next() => {
+                if soft.is_cancelled() {
+                    tracing::warn!(signal, "second signal, stopping at once");
+                    tasks.abort();
+                } else {
+                    tracing::info!(signal, grace_seconds = grace.as_secs(), "shutting down, a second signal stops at once");
+                    tasks.trigger_shutdown();
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::*;
+
+    fn code(exit: ExitCode) -> String {
+        format!("{exit:?}")
+    }
+
+    #[tokio::test]
+    async fn the_first_signal_drains_and_exits_0() {
+        let tasks = Tasks::new();
+        let token = tasks.shutdown_token();
+        tasks.spawn("listener", async move {
+            token.cancelled().await;
+            Ok::<_, Infallible>(())
+        });
+        let (send, signals) = mpsc::channel(2);
+        send.send(()).await.unwrap();
+        let exit = run(tasks, Signals::from_channel(signals)).await;
+        assert_eq!(code(exit), code(ExitCode::SUCCESS));
+    }
+
+    #[tokio::test]
+    async fn the_second_signal_ends_at_once() {
+        let tasks = Tasks::new();
+        tasks.spawn("stuck", std::future::pending::<Result<(), Infallible>>());
+        let (send, signals) = mpsc::channel(2);
+        send.send(()).await.unwrap();
+        send.send(()).await.unwrap();
+        let mut signals = Signals::from_channel(signals);
+        // The grace is far longer than the test may take.
+        let outcome = ended(&tasks, &mut signals, Duration::from_hours(1)).await;
+        assert_eq!(outcome.aborted, ["stuck"]);
+    }
+
+    #[tokio::test]
+    async fn a_dead_task_drains_without_a_signal_and_exits_1() {
+        let tasks = Tasks::new();
+        tasks.spawn("relay", async { Err::<(), _>("lost its connection") });
+        let (_send, signals) = mpsc::channel(1);
+        let exit = run(tasks, Signals::from_channel(signals)).await;
+        assert_eq!(code(exit), code(ExitCode::FAILURE));
+    }
+}

@@ -1,0 +1,130 @@
+//! Sets up logging and OTLP for a process, once.
+
+use std::{fmt, io, io::Write, sync::Mutex};
+
+use opentelemetry::trace::TracerProvider as _;
+use tracing::{Subscriber, level_filters::LevelFilter};
+use tracing_subscriber::{
+    EnvFilter, Layer, Registry, filter::Directive, fmt::MakeWriter, layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
+
+use crate::{
+    Metrics,
+    logs::Escaping,
+    otlp::Otlp,
+    settings::{LogFormat, TelemetrySettings},
+};
+
+/// Why telemetry could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// `log_filter` does not read as directives.
+    #[error(
+        "telemetry.log_filter `{filter}` is not valid: {source}; write e.g. `info,portico_gateway=debug`"
+    )]
+    Filter {
+        /// The filter as it was given.
+        filter: String,
+        /// What is wrong with it.
+        #[source]
+        source: tracing_subscriber::filter::ParseError,
+    },
+    /// The OTLP exporter could not be made.
+    #[error("telemetry.otlp_endpoint cannot be used: {0}; write e.g. `http://127.0.0.1:4317`")]
+    Endpoint(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The thread that exports could not be started.
+    #[error("the OTLP exporter cannot start its thread: {0}")]
+    Thread(#[source] io::Error),
+    /// The process already logs through another subscriber.
+    #[error("telemetry was already set up in this process: call init once")]
+    AlreadySet,
+}
+
+/// Marks a subscriber that exports spans, so that trace context costs nothing where none does.
+pub(crate) struct OtlpMarker;
+
+impl<S: Subscriber> Layer<S> for OtlpMarker {}
+
+/// Keeps telemetry alive; dropping it sends what is still waiting, for at most a few seconds.
+#[must_use = "telemetry ends when the guard is dropped"]
+pub struct Guard {
+    otlp: Mutex<Option<Otlp>>,
+}
+
+impl Guard {
+    /// Sends `metrics` by OTLP at the configured interval; does nothing when no endpoint is set.
+    pub fn export_metrics(&self, metrics: &Metrics) {
+        if let Some(otlp) = &mut *self.otlp.lock().unwrap_or_else(std::sync::PoisonError::into_inner) {
+            otlp.export_metrics(metrics.clone());
+        }
+    }
+
+    /// Sends what is still waiting and stops; blocks for at most a few seconds.
+    pub fn shutdown(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let otlp = self.otlp.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        if let Some(otlp) = otlp {
+            otlp.shutdown();
+        }
+    }
+}
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guard").finish_non_exhaustive()
+    }
+}
+
+/// Sets up logs to standard error, and OTLP when an endpoint is set. `service` becomes `service.name`.
+pub fn init(settings: &TelemetrySettings, service: &'static str) -> Result<Guard, TelemetryError> {
+    let filter = filter(&settings.log_filter)?;
+    let otlp = match &settings.otlp_endpoint {
+        Some(endpoint) => Some(Otlp::start(endpoint, settings, service)?),
+        None => None,
+    };
+    let export = otlp.as_ref().map(|otlp| {
+        let tracer = otlp.tracer_provider().tracer("portico");
+        tracing_opentelemetry::layer().with_tracer(tracer).and_then(OtlpMarker).boxed()
+    });
+    // The exporter's own connection must not be traced, or every export would cause the next one.
+    let export = export.map(|layer| layer.with_filter(LevelFilter::INFO));
+    Registry::default()
+        .with(lines(settings.log_format, io::stderr))
+        .with(export)
+        .with(filter)
+        .try_init()
+        .map_err(|_| TelemetryError::AlreadySet)?;
+    Ok(Guard { otlp: Mutex::new(otlp) })
+}
+
+/// Parses the filter; the transport below the exporter stays quiet unless it is asked for by name.
+fn filter(text: &str) -> Result<EnvFilter, TelemetryError> {
+    let invalid = |source| TelemetryError::Filter { filter: text.to_owned(), source };
+    let mut filter = EnvFilter::builder().parse(text).map_err(invalid)?;
+    for target in ["h2", "hyper", "hyper_util", "tonic", "tower", "opentelemetry"] {
+        if !text.contains(target) {
+            let quiet: Directive = format!("{target}=warn").parse().map_err(invalid)?;
+            filter = filter.add_directive(quiet);
+        }
+    }
+    Ok(filter)
+}
+
+/// Makes the layer that writes one escaped line per event.
+pub(crate) fn lines<S, M>(format: LogFormat, writer: M) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'span> tracing_subscriber::registry::LookupSpan<'span>,
+    M: for<'writer> MakeWriter<'writer, Writer: Write> + Send + Sync + 'static,
+{
+    let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(Escaping(writer));
+    match format {
+        LogFormat::Human => layer.boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).with_current_span(false).boxed(),
+    }
+}

@@ -1,0 +1,95 @@
+//! The one metrics registry of a process.
+
+use std::{
+    collections::HashSet,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use prometheus_client::{
+    encoding::text,
+    registry::{Metric, Registry},
+};
+
+/// Content type of [`Metrics::render`] (`OpenMetrics` 1.0 §"Content-Type").
+pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Holds every metric of the process; clones share it.
+///
+/// Register handles once at start and keep them: counting then touches only an atomic.
+#[derive(Clone, Default)]
+pub struct Metrics(Arc<Mutex<Registered>>);
+
+#[derive(Default)]
+struct Registered {
+    names: HashSet<String>,
+    registry: Registry,
+}
+
+impl Metrics {
+    /// Makes an empty registry.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a metric, e.g. `portico_gateway_calls`; the encoder appends `_total` to counters.
+    ///
+    /// A name can be taken once: a second metric of that name would make the whole page unreadable, so it is left
+    /// out and the mistake is logged.
+    pub fn register(&self, name: &str, help: &str, metric: impl Metric) {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if inner.names.insert(name.to_owned()) {
+            inner.registry.register(name, help, metric);
+        } else {
+            tracing::error!(metric.name = name, "metric is registered twice, the second one is not shown");
+        }
+    }
+
+    /// Renders every metric as `OpenMetrics` text.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut page = String::new();
+        let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if text::encode(&mut page, &inner.registry).is_err() {
+            // Only a metric's own encoder can fail; half a page would read as valid.
+            tracing::error!("metrics cannot be encoded");
+            return "# EOF\n".to_owned();
+        }
+        page
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
+
+    use super::*;
+
+    #[test]
+    fn metrics_render_as_openmetrics() {
+        let metrics = Metrics::new();
+        let calls: Counter = Counter::default();
+        metrics.register("portico_test_calls", "Calls seen", calls.clone());
+        calls.inc_by(3);
+        let page = metrics.render();
+        assert_eq!(
+            page,
+            "# HELP portico_test_calls Calls seen.\n# TYPE portico_test_calls counter\nportico_test_calls_total 3\n# EOF\n"
+        );
+    }
+
+    #[test]
+    fn a_second_metric_of_the_same_name_is_left_out() {
+        let metrics = Metrics::new();
+        metrics.register("portico_test_size", "First", Gauge::<i64>::default());
+        metrics.register("portico_test_size", "Second", Gauge::<i64>::default());
+        assert_eq!(metrics.render().matches("# TYPE").count(), 1);
+    }
+}
