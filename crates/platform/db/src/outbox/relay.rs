@@ -1,0 +1,204 @@
+//! From the outbox to the event stream.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use chrono::TimeDelta;
+use portico_clock::SharedClock;
+use portico_coordination::EventStream;
+use tokio::{sync::Notify, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use crate::{Db, FromRow, Row, StoreError, on_db, read};
+
+/// How many events one pass takes.
+const BATCH: i64 = 100;
+/// How long an event waits if nobody rings.
+const POLL: Duration = Duration::from_secs(1);
+/// The first and the longest pause after a failure.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// How long the stream may take for one event.
+const PUBLISH_DEADLINE: Duration = Duration::from_secs(5);
+/// How often published events are removed, and how old they are then.
+const PRUNE_EVERY: Duration = Duration::from_mins(10);
+const PRUNE_AFTER: TimeDelta = TimeDelta::hours(24);
+
+/// Publishes what the outbox holds, in order, and marks it as published.
+///
+/// At least once: an event whose mark was lost is published again, and so is one that two replicas' relays take
+/// at the same time. Consumers act on the newest revision, so a repetition changes nothing.
+#[derive(Debug)]
+pub struct Relay {
+    db: Db,
+    stream: EventStream,
+    clock: SharedClock,
+    bell: Bell,
+}
+
+/// Tells a relay that there is something to publish.
+#[derive(Clone, Debug, Default)]
+pub struct Bell(Arc<Notify>);
+
+impl Bell {
+    /// Wakes the relay; without effect on one that is already awake or about to be.
+    pub fn ring(&self) {
+        self.0.notify_one();
+    }
+}
+
+struct Waiting {
+    id: i64,
+    topic: String,
+    key: String,
+    payload: Vec<u8>,
+}
+
+impl FromRow for Waiting {
+    fn from_row(row: &Row<'_>) -> sqlx::Result<Self> {
+        Ok(Self {
+            id: row.get("id")?,
+            topic: row.get("topic")?,
+            key: row.get("key")?,
+            payload: row.get("payload")?,
+        })
+    }
+}
+
+/// How a pass ended.
+enum Pass {
+    /// Nothing is left.
+    Empty,
+    /// The batch was full, there may be more.
+    More,
+    /// The stream did not take an event; those before it are published.
+    Held,
+}
+
+impl Relay {
+    /// Makes a relay from a service's outbox to a stream.
+    #[must_use]
+    pub fn new(db: Db, stream: EventStream, clock: SharedClock) -> Self {
+        Self { db, stream, clock, bell: Bell::default() }
+    }
+
+    /// Returns the bell to ring after a commit.
+    #[must_use]
+    pub fn bell(&self) -> Bell {
+        self.bell.clone()
+    }
+
+    /// Runs until the token is cancelled; whatever fails is tried again, with growing pauses.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), Infallible> {
+        let work = async {
+            let mut failures = 0;
+            let mut prune_at = Instant::now() + PRUNE_EVERY;
+            loop {
+                let pause = match self.pass().await {
+                    Ok(Pass::More) => Duration::ZERO,
+                    Ok(Pass::Empty) => {
+                        failures = 0;
+                        POLL
+                    }
+                    Ok(Pass::Held) => {
+                        failures += 1;
+                        backoff(failures)
+                    }
+                    Err(error) => {
+                        failures += 1;
+                        tracing::warn!(error = &error as &dyn std::error::Error, "outbox cannot be read");
+                        backoff(failures)
+                    }
+                };
+                if prune_at <= Instant::now() {
+                    self.prune().await;
+                    prune_at = Instant::now() + PRUNE_EVERY;
+                }
+                self.pause(pause, failures == 0).await;
+            }
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => Ok(()),
+            never = work => never,
+        }
+    }
+
+    async fn pause(&self, pause: Duration, may_be_woken: bool) {
+        if may_be_woken {
+            // Too early or on time: either way the next pass looks.
+            let _ = tokio::time::timeout(pause, self.bell.0.notified()).await;
+        } else {
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    async fn pass(&self) -> Result<Pass, StoreError> {
+        const SQL: &str =
+            "SELECT id, topic, key, payload FROM outbox WHERE published_at IS NULL ORDER BY id LIMIT $1";
+        let waiting: Vec<Waiting> =
+            on_db!(&self.db, pool => sqlx::query(SQL).bind(BATCH).try_map(read).fetch_all(pool).await?);
+        let taken = waiting.len();
+        let mut published = Vec::with_capacity(taken);
+        for event in waiting {
+            let publish = self.stream.publish(&event.topic, &event.key, Bytes::from(event.payload));
+            match tokio::time::timeout(PUBLISH_DEADLINE, publish).await {
+                Ok(Ok(())) => published.push(event.id),
+                Ok(Err(error)) => {
+                    tracing::warn!(
+                        event.topic,
+                        error = &error as &dyn std::error::Error,
+                        "event is held back"
+                    );
+                    break;
+                }
+                Err(_) => {
+                    tracing::warn!(event.topic, "event is held back: the stream does not answer");
+                    break;
+                }
+            }
+        }
+        self.mark(&published).await?;
+        Ok(match published.len() {
+            all if all < taken => Pass::Held,
+            all if i64::try_from(all).is_ok_and(|all| all < BATCH) => Pass::Empty,
+            _ => Pass::More,
+        })
+    }
+
+    /// Marks exactly these: an id in between may belong to a transaction that committed meanwhile.
+    async fn mark(&self, published: &[i64]) -> Result<(), StoreError> {
+        if published.is_empty() {
+            return Ok(());
+        }
+        let now = self.clock.now();
+        on_db!(&self.db, pool => {
+            let mut q = sqlx::QueryBuilder::new("UPDATE outbox SET published_at = ");
+            q.push_bind(now).push(" WHERE id IN (");
+            let mut ids = q.separated(", ");
+            for id in published {
+                ids.push_bind(*id);
+            }
+            ids.push_unseparated(")");
+            q.build().execute(pool).await?;
+        });
+        Ok(())
+    }
+
+    async fn prune(&self) {
+        const SQL: &str = "DELETE FROM outbox WHERE published_at < $1";
+        let before = self.clock.now() - PRUNE_AFTER;
+        let pruned = async {
+            Ok::<_, StoreError>(
+                on_db!(&self.db, pool => sqlx::query(SQL).bind(before).execute(pool).await?.rows_affected()),
+            )
+        };
+        match pruned.await {
+            Ok(events) => tracing::debug!(outbox.events = events, "published events removed"),
+            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "outbox cannot be pruned"),
+        }
+    }
+}
+
+fn backoff(failures: u32) -> Duration {
+    (FIRST_PAUSE * 2_u32.saturating_pow(failures.saturating_sub(1).min(8))).min(LONGEST_PAUSE)
+}

@@ -1,0 +1,102 @@
+use std::sync::Arc;
+
+use portico_clock::{MockClock, SharedClock};
+use portico_coordination::{Consumer, Coordination, EventStream, StreamSettings};
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::{
+    Db, on_db, revision, scalar,
+    testing::{databases, schema_with},
+};
+
+fn now() -> DateTime<Utc> {
+    DateTime::from_timestamp_micros(1_800_000_000_123_456).unwrap()
+}
+
+fn stream(capacity: usize) -> EventStream {
+    let clock: SharedClock = Arc::new(MockClock::at(now()));
+    Coordination::in_process_with(clock, StreamSettings { capacity, ..StreamSettings::default() }).events()
+}
+
+async fn change(db: &Db, payload: String) {
+    let mut tx = db.begin_write().await.unwrap();
+    revision::take(&mut tx).await.unwrap();
+    append(&mut tx, &Event { topic: "t", key: "k", payload: payload.as_bytes() }, now()).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+async fn waiting(db: &Db) -> i64 {
+    const SQL: &str = "SELECT count(*) FROM outbox WHERE published_at IS NULL";
+    on_db!(db, pool => sqlx::query(SQL).try_map(scalar).fetch_one(pool).await.unwrap())
+}
+
+async fn next(consumer: &Consumer) -> String {
+    let delivery = consumer.next().await.unwrap();
+    consumer.ack(delivery.id).await.unwrap();
+    String::from_utf8(delivery.payload.to_vec()).unwrap()
+}
+
+#[tokio::test]
+async fn events_are_published_in_commit_order_and_marked() {
+    for (label, db, _guard) in databases(&schema_with("", "")).await {
+        let stream = stream(1000);
+        for n in 0..250 {
+            change(&db, n.to_string()).await;
+        }
+        let relay = Relay::new(db.clone(), stream.clone(), Arc::new(MockClock::at(now())));
+        let bell = relay.bell();
+        let shutdown = CancellationToken::new();
+        let consumer = stream.subscribe("t", "g", "c").await.unwrap();
+        let check = async {
+            for n in 0..250 {
+                assert_eq!(next(&consumer).await, n.to_string(), "{label}");
+            }
+            change(&db, "last".to_owned()).await;
+            bell.ring();
+            assert_eq!(next(&consumer).await, "last", "{label}");
+            // The mark follows the publication; a further event tells that the pass before it has ended.
+            while waiting(&db).await > 0 {
+                tokio::task::yield_now().await;
+            }
+            shutdown.cancel();
+        };
+        let (ended, ()) = tokio::join!(relay.run(shutdown.clone()), check);
+        ended.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_undone_change_tells_nobody() {
+    for (label, db, _guard) in databases(&schema_with("", "")).await {
+        let mut tx = db.begin_write().await.unwrap();
+        append(&mut tx, &Event { topic: "t", key: "k", payload: b"undone" }, now()).await.unwrap();
+        drop(tx);
+        assert_eq!(waiting(&db).await, 0, "{label}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_lost_while_a_consumer_is_behind() {
+    for (label, db, _guard) in databases(&schema_with("", "")).await {
+        let stream = stream(2);
+        let consumer = stream.subscribe("t", "g", "c").await.unwrap();
+        for n in 0..5 {
+            change(&db, n.to_string()).await;
+        }
+        let shutdown = CancellationToken::new();
+        let relay = Relay::new(db.clone(), stream, Arc::new(MockClock::at(now())));
+        let check = async {
+            while waiting(&db).await > 3 {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(waiting(&db).await, 3, "{label}: the stream is full, the rest waits");
+            for n in 0..5 {
+                assert_eq!(next(&consumer).await, n.to_string(), "{label}");
+            }
+            shutdown.cancel();
+        };
+        let (ended, ()) = tokio::join!(relay.run(shutdown.clone()), check);
+        ended.unwrap();
+    }
+}
