@@ -2,7 +2,7 @@
 
 use std::{path::Path, str::FromStr, time::Duration};
 
-use crate::shim::Secret;
+use portico_settings::Secret;
 use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
@@ -44,7 +44,7 @@ pub enum OpenError {
     NoUrl,
     /// The secret that holds the URL cannot be read.
     #[error("the database URL cannot be read")]
-    Secret(#[source] std::io::Error),
+    Secret(#[source] portico_settings::SettingsError),
     /// The URL is of no database that is supported; it is not repeated because it may hold a password.
     #[error("the database URL starts with neither postgres:// nor sqlite://")]
     Scheme,

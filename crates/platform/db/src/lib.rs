@@ -80,7 +80,6 @@ mod migrate;
 pub mod outbox;
 pub mod revision;
 mod row;
-mod shim;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod wait;

@@ -1,0 +1,109 @@
+use portico_ids::SeededRng;
+
+use super::*;
+
+fn write(dir: &Path, text: &str) -> PathBuf {
+    let path = dir.join("ring.json");
+    std::fs::write(&path, text).unwrap();
+    #[cfg(unix)]
+    set_mode(&path, 0o600);
+    path
+}
+
+#[cfg(unix)]
+fn set_mode(path: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn a_generated_ring_is_private_and_never_overwritten() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ring.json");
+    let ring = KeyRing::generate_file(&path, &SeededRng::new(1)).unwrap();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+    let before = std::fs::read(&path).unwrap();
+    assert!(matches!(KeyRing::generate_file(&path, &SeededRng::new(2)), Err(KeyRingError::Exists(_))));
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    assert_eq!(KeyRing::load(&path).unwrap().deployment_id(), ring.deployment_id());
+}
+
+#[test]
+fn rotating_keeps_the_old_keys_and_the_deployment_id() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ring.json");
+    let rng = SeededRng::new(1);
+    let old = KeyRing::generate_file(&path, &rng).unwrap();
+    let new = KeyRing::rotate_file(&path, &rng).unwrap();
+    assert_eq!(new.deployment_id(), old.deployment_id());
+    let ids = |ring: &KeyRing| ring.keys().map(|(id, _)| id.to_owned()).collect::<Vec<_>>();
+    assert_eq!(ids(&new)[1..], ids(&old));
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file stays");
+    KeyRing::load(&path).unwrap();
+}
+
+#[test]
+fn a_missing_ring_is_never_replaced_by_a_new_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ring.json");
+    let error = KeyRing::load(&path).unwrap_err();
+    assert!(error.to_string().contains("restore it from your backup"), "{error}");
+    assert!(!path.exists());
+    let error = KeyRing::from_settings(&KeyRingSettings::default()).unwrap_err();
+    assert!(error.to_string().contains("set `sealing.file`"), "{error}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_ring_that_others_can_read_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ring.json");
+    KeyRing::generate_file(&path, &SeededRng::new(1)).unwrap();
+    set_mode(&path, 0o640);
+    let error = KeyRing::load(&path).unwrap_err();
+    assert!(error.to_string().contains("mode 640") && error.to_string().contains("chmod 600"), "{error}");
+}
+
+#[test]
+fn short_missing_and_placeholder_keys_are_refused_with_the_reason() {
+    const ID: &str = "00112233445566778899aabbccddeeff";
+    const GOOD: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
+    let one =
+        |key: &str| format!(r#"{{"version":1,"deployment_id":"{ID}","keys":[{{"id":"k1","key":"{key}"}}]}}"#);
+    let dir = tempfile::tempdir().unwrap();
+    KeyRing::load(&write(dir.path(), &one(GOOD))).unwrap();
+    let twice = one(GOOD).replace("}]", &format!(r#"}},{{"id":"k1","key":"{GOOD}"}}]"#));
+    let cases = [
+        (one("AAECAwQFBgcICQoLDA0ODw"), "key `k1` has 16 bytes instead of 32"),
+        (one(""), "key `k1` has 0 bytes instead of 32"),
+        (one(&"A".repeat(43)), "key `k1` is not random"),
+        (one("change me, please"), "key `k1` is not base64url"),
+        (one(GOOD).replace("k1", "k 1"), "a key id has 1 to 64"),
+        (twice, "the key id `k1` is there twice"),
+        (format!(r#"{{"version":1,"deployment_id":"{ID}","keys":[]}}"#), "it holds no key"),
+        (one(GOOD).replace(ID, "prod"), "`deployment_id` is not 32 hexadecimal digits"),
+        (one(GOOD).replace(r#""version":1"#, r#""version":2"#), "it has version 2"),
+        (one(GOOD).replace("{\"version", "{\"primary\":\"k1\",\"version"), "line 1, column 10"),
+        (String::new(), "line 1, column 0"),
+    ];
+    for (text, expected) in cases {
+        let error = KeyRing::load(&write(dir.path(), &text)).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+        assert!(!error.contains(GOOD) && !error.contains("change me"), "{error}");
+    }
+}
+
+#[test]
+fn debug_shows_no_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ring.json");
+    let ring = KeyRing::generate_file(&path, &SeededRng::new(1)).unwrap();
+    let file: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let text = format!("{ring:?}");
+    assert!(!text.contains(file["keys"][0]["key"].as_str().unwrap()), "{text}");
+    assert!(text.contains(ring.deployment_id()) && text.len() < 120, "{text}");
+}
