@@ -121,7 +121,7 @@ struct ReadinessHealth {
 
 impl ReadinessHealth {
     fn status(readiness: &Readiness) -> ServingStatus {
-        if readiness.snapshot().ready { ServingStatus::Serving } else { ServingStatus::NotServing }
+        if readiness.is_ready() { ServingStatus::Serving } else { ServingStatus::NotServing }
     }
 }
 
