@@ -1,3 +1,5 @@
-//! The command line, and every service in one process.
+//! The `portico` command: see the library of the same package.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    portico::main()
+}

@@ -1,0 +1,120 @@
+//! `portico login`: a person signs in with the browser (authorization code with PKCE, RFC 8252 loopback redirect).
+
+mod callback;
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+use openidconnect::core::{CoreAuthenticationFlow, CoreClient, CoreProviderMetadata};
+use openidconnect::{
+    AuthorizationCode, ClientId, CsrfToken, IssuerUrl, Nonce, OAuth2TokenResponse as _, PkceCodeChallenge,
+    RedirectUrl, Scope, TokenResponse as _,
+};
+use secrecy::SecretString;
+use serde::Deserialize;
+use serde_json::json;
+use url::Url;
+
+use self::callback::Callback;
+use crate::connection::Connection;
+use crate::connection::http::Http;
+use crate::connection::login_file::{self, CLIENT_ID, SavedLogin};
+use crate::output::Output;
+
+/// How long the person may take in the browser.
+const PATIENCE: Duration = Duration::from_mins(5);
+const SCOPES: [&str; 5] = ["offline_access", "mcp", "registry:read", "registry:write", "admin"];
+
+#[derive(Debug, Args)]
+pub(crate) struct LoginArguments {
+    /// Where Portico is, e.g. <https://mcp.example.com>
+    origin: Url,
+    /// Only print the address to open; do not start a browser
+    #[arg(long)]
+    no_browser: bool,
+}
+
+/// Portico's addresses, as `/.well-known/portico` tells them.
+#[derive(Debug, Deserialize)]
+struct Addresses {
+    issuer: String,
+    grpc: Url,
+}
+
+pub(crate) async fn log_in(arguments: LoginArguments, output: Output) -> Result<()> {
+    let http = Http::new()?;
+    let origin = arguments.origin.as_str().trim_end_matches('/').to_owned();
+    let addresses: Addresses = http
+        .json(&Url::parse(&format!("{origin}/.well-known/portico"))?)
+        .await
+        .with_context(|| format!("{origin} does not answer as a Portico"))?;
+    let exchange = |request| http.openid(request);
+    let metadata = CoreProviderMetadata::discover_async(IssuerUrl::new(addresses.issuer)?, &exchange)
+        .await
+        .context("the authorization server's metadata cannot be read")?;
+    let callback = Callback::listen().await?;
+    let client = CoreClient::from_provider_metadata(metadata, ClientId::new(CLIENT_ID.to_owned()), None)
+        .set_redirect_uri(RedirectUrl::new(callback.redirect_uri())?);
+    let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
+    let resource = format!("{origin}/api");
+    let (url, state, nonce) = client
+        .authorize_url(CoreAuthenticationFlow::AuthorizationCode, CsrfToken::new_random, Nonce::new_random)
+        .add_scopes(SCOPES.map(|scope| Scope::new(scope.to_owned())))
+        .add_extra_param("resource", resource.as_str())
+        .set_pkce_challenge(challenge)
+        .url();
+    output.note(&format!("open this address to sign in:\n  {url}"));
+    if !arguments.no_browser {
+        open_browser(&url);
+    }
+    let granted = tokio::time::timeout(PATIENCE, callback.wait())
+        .await
+        .context("nobody signed in within five minutes; nothing was saved")??;
+    if granted.state != *state.secret() {
+        bail!("the browser came back with another sign-in's state; nothing was saved: try again");
+    }
+    let answer = client
+        .exchange_code(AuthorizationCode::new(granted.code))?
+        .set_pkce_verifier(verifier)
+        .add_extra_param("resource", resource)
+        .request_async(&exchange)
+        .await
+        .context("the authorization server refused the code")?;
+    let id_token = answer.id_token().context("the authorization server sent no ID token")?;
+    let claims =
+        id_token.claims(&client.id_token_verifier(), &nonce).context("the ID token does not verify")?;
+    let refresh_token = answer.refresh_token().context("the authorization server sent no refresh token")?;
+    let refresh_token = SecretString::from(refresh_token.secret().clone());
+    let login = SavedLogin { origin: Url::parse(&origin)?, grpc: addresses.grpc, refresh_token };
+    let file = login_file::default_path()?;
+    login.write(&file)?;
+    let name =
+        claims.preferred_username().map_or_else(|| claims.subject().to_string(), |name| name.to_string());
+    output.value(&json!({ "origin": origin, "user": name }), || {
+        format!("signed in at {origin} as {name}; saved in {}", file.display())
+    });
+    Ok(())
+}
+
+pub(crate) async fn log_out(connection: &Connection, output: Output) -> Result<()> {
+    connection.log_out().await?;
+    output.value(&json!({ "signed_out": connection.origin() }), || {
+        format!("signed out of {}", connection.origin())
+    });
+    Ok(())
+}
+
+/// Starts the desktop's browser; where there is none, the printed address is enough.
+fn open_browser(url: &Url) {
+    let opener = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
+    let quiet = std::process::Stdio::null;
+    drop(
+        std::process::Command::new(opener)
+            .arg(url.as_str())
+            .stdin(quiet())
+            .stdout(quiet())
+            .stderr(quiet())
+            .spawn(),
+    );
+}
