@@ -11,7 +11,7 @@ use tracing_subscriber::{
 
 use crate::{
     Metrics,
-    logs::Escaping,
+    logs::{Escaping, LineQueue},
     otlp::Otlp,
     settings::{LogFormat, TelemetrySettings},
 };
@@ -33,8 +33,8 @@ pub enum TelemetryError {
     /// The OTLP exporter could not be made.
     #[error("telemetry.otlp_endpoint cannot be used: {0}; write e.g. `http://127.0.0.1:4317`")]
     Endpoint(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The thread that exports could not be started.
-    #[error("the OTLP exporter cannot start its thread: {0}")]
+    /// The threads that log and export could not be started.
+    #[error("telemetry cannot start a thread: {0}")]
     Thread(#[source] io::Error),
     /// The process already logs through another subscriber.
     #[error("telemetry was already set up in this process: call init once")]
@@ -50,6 +50,7 @@ impl<S: Subscriber> Layer<S> for OtlpMarker {}
 #[must_use = "telemetry ends when the guard is dropped"]
 pub struct Guard {
     otlp: Mutex<Option<Otlp>>,
+    log: LineQueue,
 }
 
 impl Guard {
@@ -72,6 +73,8 @@ impl Drop for Guard {
         if let Some(otlp) = otlp {
             otlp.shutdown();
         }
+        // Last, because the exporters may still have something to say.
+        self.log.flush();
     }
 }
 
@@ -81,7 +84,7 @@ impl fmt::Debug for Guard {
     }
 }
 
-/// Sets up logs to standard error, and OTLP when an endpoint is set. `service` becomes `service.name`.
+/// Sets up logs to standard error through a bounded queue, and OTLP when an endpoint is set. `service` becomes `service.name`.
 pub fn init(settings: &TelemetrySettings, service: &'static str) -> Result<Guard, TelemetryError> {
     let filter = filter(&settings.log_filter)?;
     let otlp = match &settings.otlp_endpoint {
@@ -94,13 +97,14 @@ pub fn init(settings: &TelemetrySettings, service: &'static str) -> Result<Guard
     });
     // The exporter's own connection must not be traced, or every export would cause the next one.
     let export = export.map(|layer| layer.with_filter(LevelFilter::INFO));
+    let log = LineQueue::start(settings.log_format, io::stderr()).map_err(TelemetryError::Thread)?;
     Registry::default()
-        .with(lines(settings.log_format, io::stderr))
+        .with(lines(settings.log_format, log.clone()))
         .with(export)
         .with(filter)
         .try_init()
         .map_err(|_| TelemetryError::AlreadySet)?;
-    Ok(Guard { otlp: Mutex::new(otlp) })
+    Ok(Guard { otlp: Mutex::new(otlp), log })
 }
 
 /// Parses the filter; the transport below the exporter stays quiet unless it is asked for by name.

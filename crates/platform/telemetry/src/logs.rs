@@ -1,5 +1,7 @@
 //! Log lines that cannot be forged (A23).
 
+mod queue;
+
 use std::{
     borrow::Cow,
     fmt::Write as _,
@@ -7,6 +9,8 @@ use std::{
 };
 
 use tracing_subscriber::fmt::MakeWriter;
+
+pub(crate) use queue::LineQueue;
 
 /// Makes writers that escape every control character inside an event, whatever format wrote it.
 #[derive(Debug, Clone)]

@@ -153,3 +153,6 @@ fn system_roots() -> ClientTlsConfig {
     });
     ClientTlsConfig::new().ca_certificates(pem)
 }
+
+#[cfg(test)]
+mod tests;
