@@ -13,4 +13,12 @@ pub enum CoordinationError {
     /// Nobody reads the mailbox: its owner has gone or never existed.
     #[error("nobody receives at mailbox `{0}`: its owner is gone")]
     NoReceiver(String),
+    /// The value is larger than any that is kept.
+    #[error("a value of {length} bytes is too large to share: the limit is {limit}")]
+    TooLarge {
+        /// The value's bytes.
+        length: usize,
+        /// The most that are kept.
+        limit: usize,
+    },
 }

@@ -1,17 +1,19 @@
 //! An at-least-once event stream with consumer groups.
 
+#![expect(clippy::unused_async, reason = "a shared backend waits for the network here")]
+
 mod topic;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
 use bytes::Bytes;
 use tokio::{sync::Notify, time::Instant};
 
-use crate::CoordinationError;
+use crate::{CoordinationError, lock};
 use topic::{Next, Topic};
 
 /// Limits of every topic of a stream.
@@ -86,8 +88,7 @@ struct Channel {
 
 impl Channel {
     fn topic(&self) -> MutexGuard<'_, Topic> {
-        // Every change of a topic is complete when the lock is released, so a panic elsewhere does not spoil it.
-        self.topic.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.topic)
     }
 }
 
@@ -97,7 +98,6 @@ impl EventStream {
     }
 
     /// Appends an event to a topic.
-    #[expect(clippy::unused_async, reason = "a shared backend waits for the network here")]
     pub async fn publish(&self, topic: &str, key: &str, payload: Bytes) -> Result<(), CoordinationError> {
         let channel = self.channel(topic);
         if !channel.topic().publish(key, payload) {
@@ -109,7 +109,6 @@ impl EventStream {
     }
 
     /// Joins a group as the named consumer; the group is made if it is new.
-    #[expect(clippy::unused_async, reason = "a shared backend waits for the network here")]
     pub async fn subscribe(
         &self,
         topic: &str,
@@ -122,13 +121,12 @@ impl EventStream {
     }
 
     /// Returns what a group could not handle, oldest first.
-    #[expect(clippy::unused_async, reason = "a shared backend waits for the network here")]
     pub async fn dead_letters(&self, topic: &str, group: &str) -> Result<Vec<DeadLetter>, CoordinationError> {
         Ok(self.channel(topic).topic().dead_letters(group))
     }
 
     fn channel(&self, name: &str) -> Arc<Channel> {
-        let mut topics = self.shared.topics.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut topics = lock(&self.shared.topics);
         if let Some(channel) = topics.get(name) {
             return Arc::clone(channel);
         }
@@ -180,7 +178,6 @@ impl Consumer {
     }
 
     /// Marks an event as handled; late or repeated acknowledgements are harmless.
-    #[expect(clippy::unused_async, reason = "a shared backend waits for the network here")]
     pub async fn ack(&self, id: DeliveryId) -> Result<(), CoordinationError> {
         self.channel.topic().ack(&self.group, id);
         Ok(())
