@@ -78,6 +78,7 @@ mod error;
 pub mod idempotency;
 mod migrate;
 pub mod outbox;
+mod page;
 pub mod revision;
 mod row;
 #[cfg(any(test, feature = "testing"))]
@@ -91,6 +92,7 @@ pub use error::StoreError;
 pub use migrate::{
     MigrateError, Migrated, Migration, Schema, TABLES_POSTGRES, TABLES_SQLITE, migrate, verify,
 };
+pub use page::{InvalidPageToken, PageToken};
 pub use row::{AnyRow, Column, FromRow, Row, read, scalar};
 pub use wait::{Wait, WaitError, wait_for_database};
 

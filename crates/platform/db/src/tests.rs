@@ -197,3 +197,31 @@ async fn a_sqlite_file_and_its_logs_are_private() {
     }
     assert_eq!(files, 3, "database, log and index");
 }
+
+#[tokio::test]
+async fn keyset_pages_visit_every_row_once_in_order() {
+    const SQL: &str =
+        "SELECT * FROM sample WHERE seen_at > $1 OR (seen_at = $1 AND id > $2) ORDER BY seen_at, id LIMIT 2";
+    const ROW_VALUES: &str =
+        "SELECT * FROM sample WHERE (seen_at, id) > ($1, $2) ORDER BY seen_at, id LIMIT 2";
+    let start = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+    for (label, db, _guard) in databases(&schema()).await {
+        for n in 0..7_u8 {
+            // Three rows share each time, so that the id has to decide.
+            let seen_at = Some(start + TimeDelta::microseconds((n / 3).into()));
+            insert(&db, &Sample { seen_at, ..sample(n) }).await.unwrap();
+        }
+        for sql in [SQL, ROW_VALUES] {
+            let (mut visited, mut last) = (Vec::new(), (start - TimeDelta::days(1), Uuid::nil()));
+            loop {
+                let page: Vec<Sample> = on_db!(&db, pool => {
+                    sqlx::query(sql).bind(last.0).bind(last.1).try_map(read).fetch_all(pool).await.unwrap()
+                });
+                let Some(end) = page.last() else { break };
+                last = (end.seen_at.unwrap(), end.id);
+                visited.extend(page.into_iter().map(|s| s.id.as_u128()));
+            }
+            assert_eq!(visited, (0..7).collect::<Vec<_>>(), "{label}");
+        }
+    }
+}
