@@ -13,5 +13,5 @@ pub use caller::{Caller, bearer_token, challenge};
 pub use layer::{CallerLayer, CallerService, Grpc, Http, HttpCallerLayer, Refusal};
 pub use principal::Principal;
 pub use rejected::TokenRejected;
-pub use trust::{Role, TrustChange, TrustHandle, TrustState};
+pub use trust::{Role, TrustChange, TrustFeed, TrustFrames, TrustHandle, TrustState};
 pub use verifier::{DEFAULT_MAX_STALENESS, Verifier};

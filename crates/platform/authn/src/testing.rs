@@ -41,11 +41,19 @@ impl TestIssuer {
         let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).expect("a key can be made");
         let jwk = Jwk::from_point(key.public_key().as_ref()).expect("the key is on P-256");
         let issuer = Self { key, jwk, clock, rng: SeededRng::new(1), trust: TrustHandle::new() };
-        issuer.put(vec![
-            item("issuer", Value::Issuer(proto::TrustIssuer { issuer: ISSUER.to_owned() })),
-            issuer.key_item(),
-        ]);
+        issuer.put(issuer.items());
         issuer
+    }
+
+    /// Returns what a trust feed says about this issuer.
+    #[must_use]
+    pub fn items(&self) -> Vec<proto::TrustItem> {
+        let kid = self.jwk.kid().to_owned();
+        let jwk = serde_json::to_string(&self.jwk).expect("a key is JSON");
+        vec![
+            item("issuer", Value::Issuer(proto::TrustIssuer { issuer: ISSUER.to_owned() })),
+            item(&format!("key/{kid}"), Value::SigningKey(proto::TrustKey { kid, jwk })),
+        ]
     }
 
     /// Returns the trust that knows this issuer.
@@ -166,12 +174,6 @@ impl TestIssuer {
     #[must_use]
     pub fn private_key(&self) -> Vec<u8> {
         self.key.to_pkcs8v1().expect("the key can be written").as_ref().to_vec()
-    }
-
-    fn key_item(&self) -> proto::TrustItem {
-        let kid = self.jwk.kid().to_owned();
-        let jwk = serde_json::to_string(&self.jwk).expect("a key is JSON");
-        item(&format!("key/{kid}"), Value::SigningKey(proto::TrustKey { kid, jwk }))
     }
 
     fn revoke(&self, kind: RevocationKind, value: &str, not_before: Option<DateTime<Utc>>) {

@@ -1,21 +1,24 @@
 //! What a verifier believes: issuer, keys, revocations and roles, as the auth-server last told them.
 
+mod follow;
 mod revocations;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ParsedPublicKey};
 use chrono::{DateTime, Utc};
+use portico_feed::FeedStatus;
 use portico_oauth_types::Jwk;
 use portico_proto_auth as proto;
 use portico_proto_auth::trust_item::Value;
 use tokio::sync::watch;
 
 use crate::{Principal, TokenRejected};
+pub use follow::{TrustFeed, TrustFrames};
 use revocations::Revocations;
 
 /// More keys than any rotation keeps; a feed that sends more is broken (RS-28).
@@ -210,8 +213,11 @@ pub struct TrustHandle {
 #[derive(Debug)]
 struct Inner {
     state: ArcSwap<TrustState>,
-    /// Microseconds since 1970 of the last word from the auth-server; `NEVER` before the first.
+    /// Microseconds since 1970 of the last word from the auth-server that did not come by the feed; `NEVER` before
+    /// the first.
     confirmed_at: AtomicI64,
+    /// The feed that is followed.
+    feed: OnceLock<FeedStatus>,
     changes: watch::Sender<u64>,
     writer: Mutex<()>,
 }
@@ -232,6 +238,7 @@ impl TrustHandle {
             inner: Arc::new(Inner {
                 state: ArcSwap::default(),
                 confirmed_at: AtomicI64::new(NEVER),
+                feed: OnceLock::new(),
                 changes: watch::Sender::new(0),
                 writer: Mutex::new(()),
             }),
@@ -250,21 +257,26 @@ impl TrustHandle {
         now: DateTime<Utc>,
         max_staleness: Duration,
     ) -> Result<Guard<Arc<TrustState>>, TokenRejected> {
-        let confirmed = self.inner.confirmed_at.load(Ordering::Acquire);
+        let state = self.inner.state.load();
         let limit = i64::try_from(max_staleness.as_micros()).unwrap_or(i64::MAX);
-        if confirmed == NEVER || now.timestamp_micros().saturating_sub(confirmed) > limit {
+        let age = now.timestamp_micros().saturating_sub(self.confirmed_micros());
+        if state.generation == 0 || age > limit {
             return Err(TokenRejected::TRUST_STALE);
         }
-        Ok(self.inner.state.load())
+        Ok(state)
     }
 
     /// Applies a batch that the auth-server sent by `now`.
     pub fn apply(&self, change: TrustChange, now: DateTime<Utc>) {
+        self.replace(change);
+        self.confirm(now);
+    }
+
+    fn replace(&self, change: TrustChange) {
         let _one_writer = self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let next = self.inner.state.load().with(change);
         let generation = next.generation;
         self.inner.state.store(Arc::new(next));
-        self.confirm(now);
         self.inner.changes.send_replace(generation);
     }
 
@@ -276,10 +288,16 @@ impl TrustHandle {
     /// Returns when the auth-server was last heard of.
     #[must_use]
     pub fn confirmed_at(&self) -> Option<DateTime<Utc>> {
-        match self.inner.confirmed_at.load(Ordering::Acquire) {
+        match self.confirmed_micros() {
             NEVER => None,
             micros => DateTime::from_timestamp_micros(micros),
         }
+    }
+
+    fn confirmed_micros(&self) -> i64 {
+        let by_feed = self.inner.feed.get().and_then(FeedStatus::last_contact);
+        let by_hand = self.inner.confirmed_at.load(Ordering::Acquire);
+        by_feed.map_or(by_hand, |moment| by_hand.max(moment.timestamp_micros()))
     }
 
     /// Returns a receiver that wakes at every change, so that long streams can check themselves again (RS-26).

@@ -4,7 +4,6 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use url::Url;
 use url::form_urlencoded;
 
 use crate::strict_uri::{InvalidUri, StrictUri};
@@ -131,12 +130,6 @@ impl RedirectUri {
         let parts = StrictUri::parse(&self.text).ok()?.hierarchical(&self.text).ok()?;
         let slash = if parts.tail.starts_with('/') { "" } else { "/" };
         Some((parts.host, format!("{slash}{}", parts.tail)))
-    }
-
-    /// Returns the URI for programs that want it parsed; `None` never happens for one that was checked.
-    #[must_use]
-    pub fn to_url(&self) -> Option<Url> {
-        Url::parse(&self.text).ok()
     }
 }
 

@@ -87,6 +87,8 @@ fn trust_is_fresh_only_after_it_was_heard_of() {
     let limit = Duration::from_mins(2);
     assert!(trust.fresh(now(), limit).is_err() && trust.confirmed_at().is_none());
     trust.confirm(now());
+    assert!(trust.fresh(now(), limit).is_err(), "hearing of it is not enough without a snapshot");
+    trust.apply(TrustChange::default(), now());
     assert!(trust.fresh(now() + limit, limit).is_ok());
     assert!(trust.fresh(now() + limit * 2, limit).is_err());
     trust.confirm(now() - limit);

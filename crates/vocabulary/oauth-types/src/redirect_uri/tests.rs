@@ -190,7 +190,7 @@ proptest! {
     #[test]
     fn an_accepted_uri_has_the_host_that_it_shows(text in "https?://[a-z0-9.@:/\\\\%\\[\\]*#?é-]{0,30}") {
         if let Ok(accepted) = RedirectUri::parse(&text) {
-            let parsed = accepted.to_url().unwrap();
+            let parsed = url::Url::parse(accepted.as_str()).unwrap();
             let shown = accepted.receiver().to_owned();
             prop_assert!(shown.to_ascii_lowercase().starts_with(parsed.host_str().unwrap()));
             prop_assert!(parsed.username().is_empty() && parsed.password().is_none() && parsed.fragment().is_none());
