@@ -61,11 +61,7 @@ impl<'a> Compact<'a> {
         }
         let typ = header.typ.as_deref().unwrap_or_default();
         // RFC 9068 §4: with or without the prefix of the media type, which RFC 7515 §4.1.9 lets a sender omit.
-        let short = typ
-            .get(..12)
-            .filter(|prefix| prefix.eq_ignore_ascii_case("application/"))
-            .map_or(typ, |_| &typ[12..]);
-        if !short.eq_ignore_ascii_case("at+jwt") {
+        if !["at+jwt", "application/at+jwt"].iter().any(|known| typ.eq_ignore_ascii_case(known)) {
             return Err(TokenRejected::TYPE);
         }
         header.kid.map(Cow::into_owned).ok_or(TokenRejected::KEY)
