@@ -115,6 +115,10 @@ impl TrustState {
         self.revocations.cover(principal)
     }
 
+    pub(crate) fn shared_issuer(&self) -> Option<Arc<str>> {
+        self.issuer.clone()
+    }
+
     pub(crate) fn still_has(&self, key: &TrustKey) -> bool {
         self.keys.get(&key.kid).is_some_and(|known| known.same_as(key))
     }
@@ -172,6 +176,7 @@ impl TrustState {
                 trust.kid = item.kid,
                 "a signing key of the trust feed is unusable and was left out"
             );
+            self.keys.remove(&item.kid);
             return;
         };
         if self.keys.len() >= MAX_KEYS && !self.keys.contains_key(&key.kid) {

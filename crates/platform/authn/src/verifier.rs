@@ -42,8 +42,9 @@ pub struct Verifier {
 struct Verified {
     principal: Arc<Principal>,
     audience: String,
+    issuer: Option<Arc<str>>,
     key: Arc<TrustKey>,
-    /// The generation of the trust under which the key and the revocations were last asked.
+    /// The generation of the trust under which issuer, key and revocations were last asked.
     generation: AtomicU64,
 }
 
@@ -80,6 +81,7 @@ impl Verifier {
         let verified = Arc::new(Verified {
             principal: Arc::new(principal),
             audience: token_audience,
+            issuer: trust.shared_issuer(),
             key,
             generation: AtomicU64::new(trust.generation()),
         });
@@ -111,6 +113,9 @@ impl Verified {
         check_time(&self.principal, now)?;
         let generation = trust.generation();
         if self.generation.load(Ordering::Relaxed) != generation {
+            if trust.issuer() != self.issuer.as_deref() {
+                return Err(TokenRejected::ISSUER);
+            }
             if !trust.still_has(&self.key) {
                 return Err(TokenRejected::KEY);
             }

@@ -417,6 +417,21 @@ fn rs_28_a_key_that_is_gone_no_longer_verifies_what_is_cached() {
 }
 
 #[test]
+fn rs_23_a_change_of_the_issuer_reaches_what_is_cached() {
+    let world = World::new();
+    let token = world.token();
+    assert_eq!(world.code(&token), "accepted");
+    let renamed = portico_proto_auth::TrustIssuer { issuer: "https://other.test".to_owned() };
+    let value = Some(portico_proto_auth::trust_item::Value::Issuer(renamed));
+    let item = portico_proto_auth::TrustItem { key: "issuer".to_owned(), value };
+    world
+        .issuer
+        .trust()
+        .apply(TrustChange { items: vec![item], ..TrustChange::default() }, world.clock.now());
+    assert_eq!(world.code(&token), "token_issuer_wrong");
+}
+
+#[test]
 fn rs_28_ten_thousand_unknown_keys_ask_nobody_and_remember_nothing() {
     let world = World::new();
     let payload = part(&world.claims());
