@@ -16,22 +16,22 @@ as_server() {
     if [ "$(id -u)" = 0 ]; then runuser -u postgres -- "$@"; else "$@"; fi
 }
 
+# The newest server that is installed.
 binaries() {
-    for initdb in /usr/lib/postgresql/*/bin/initdb; do
-        [ -x "$initdb" ] && found=${initdb%/initdb}
-    done
-    [ -n "${found:-}" ] || return 1
-    echo "$found"
+    newest=$(ls -d /usr/lib/postgresql/*/bin/initdb 2>/dev/null | sort -V | tail -n 1)
+    [ -n "$newest" ] || return 1
+    dirname "$newest"
 }
 
 install_server() {
-    command -v apt-get >/dev/null || die "no Postgres here: install version 15 or newer, or set PORTICO_TEST_POSTGRES_URL"
+    command -v apt-get >/dev/null ||
+        die "there is no Postgres here: install version 15 or newer, or set PORTICO_TEST_POSTGRES_URL"
     # The package would otherwise start a server of its own.
     as_root mkdir -p /etc/postgresql-common
     [ -e /etc/postgresql-common/createcluster.conf ] ||
         echo 'create_main_cluster = false' | as_root tee /etc/postgresql-common/createcluster.conf >/dev/null
     as_root apt-get update -qq >&2
-    DEBIAN_FRONTEND=noninteractive as_root apt-get install -y -qq --no-install-recommends postgresql >&2
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql >&2
 }
 
 running() {
@@ -40,10 +40,18 @@ running() {
 
 url() { echo "postgres://portico@127.0.0.1:$(cat "$state/port")/portico"; }
 
+# Removes what an earlier start left, and nothing that this script did not make.
+clear_state() {
+    [ -e "$state" ] || return 0
+    [ -O "$state" ] || [ "$(id -u)" = 0 ] || die "$state belongs to another user"
+    [ -f "$state/.portico-test-postgres" ] || die "$state was not made by this script: remove it yourself"
+    rm -rf "$state"
+}
+
+# A port that nobody listens on or is connected from, outside the range that the kernel hands out by itself.
 free_port() {
     while :; do
         port=$(shuf -i 20000-32000 -n 1)
-        # 0 in the state column of the kernel's table would be no listener: any line with the port will do.
         grep -qi ":$(printf '%04X' "$port") " /proc/net/tcp /proc/net/tcp6 2>/dev/null || break
     done
     echo "$port"
@@ -52,39 +60,41 @@ free_port() {
 start() {
     bin=$(binaries) || { install_server; bin=$(binaries) || die "the installed package has no initdb"; }
     if running; then url; return; fi
-    rm -rf "$state"
+    clear_state
     mkdir -m 755 "$state"
+    touch "$state/.portico-test-postgres"
     if [ "$(id -u)" = 0 ]; then chown postgres "$state"; fi
+    # The server's user may not read the caller's directory.
     cd "$state"
     as_server "$bin/initdb" -D "$state/data" -U portico --auth=trust -E UTF8 --locale=C.UTF-8 --no-sync \
-        >"$state.log" 2>&1 || { cat "$state.log" >&2; die "initdb failed"; }
-    # Nothing of this outlives the tests, so durability is traded for speed. Another process may take the port
-    # between looking and starting: try again.
-    for attempt in 1 2 3 4 5; do
+        >"$state/initdb.log" 2>&1 || { cat "$state/initdb.log" >&2; die "initdb failed"; }
+    # Nothing in it outlives the tests, so durability is traded for speed. Somebody may take the port between
+    # looking and starting, hence several attempts.
+    for _ in 1 2 3 4 5; do
         port=$(free_port)
-        if as_server "$bin/pg_ctl" -D "$state/data" -w -t 30 -l "$state/server.log" -o "-p $port -k $state \
-            -c listen_addresses=127.0.0.1 -c max_connections=200 -c fsync=off -c full_page_writes=off \
-            -c synchronous_commit=off -c shared_buffers=64MB" start >/dev/null 2>&1; then
+        options="-p $port -k $state -c listen_addresses=127.0.0.1 -c max_connections=200 -c shared_buffers=64MB \
+            -c fsync=off -c full_page_writes=off -c synchronous_commit=off"
+        if as_server "$bin/pg_ctl" -D "$state/data" -w -t 30 -l "$state/server.log" -o "$options" start >/dev/null 2>&1
+        then
             as_server "$bin/createdb" -h "$state" -p "$port" -U portico portico
             echo "$port" >"$state/port"
             url
             return
         fi
-        [ "$attempt" = 5 ] || continue
-        cat "$state/server.log" >&2
     done
+    cat "$state/server.log" >&2
     die "the server does not start"
 }
 
 stop() {
     bin=$(binaries) || return 0
     if running; then as_server "$bin/pg_ctl" -D "$state/data" -m immediate -w stop >/dev/null; fi
-    rm -rf "$state" "$state.log"
+    clear_state
 }
 
 case ${1:-} in
 start) start ;;
 stop) stop ;;
-url) [ -f "$state/port" ] || die "not running: call 'postgres.sh start' first"; url ;;
+url) [ -f "$state/port" ] || die "it does not run: call 'postgres.sh start' first"; url ;;
 *) die "usage: postgres.sh start | url | stop" ;;
 esac

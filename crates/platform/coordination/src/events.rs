@@ -29,7 +29,7 @@ pub struct StreamSettings {
 
 impl Default for StreamSettings {
     fn default() -> Self {
-        Self { visibility_timeout: Duration::from_secs(30), max_attempts: 5, capacity: 10_000 }
+        Self { visibility_timeout: Duration::from_secs(30), max_attempts: 5, capacity: 4096 }
     }
 }
 

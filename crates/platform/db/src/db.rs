@@ -45,6 +45,17 @@ impl Db {
         })
     }
 
+    /// Opens a transaction that sees one state of the database, whatever others commit meanwhile.
+    pub async fn begin_read(&self) -> Result<Tx, StoreError> {
+        Ok(match self {
+            Self::Postgres(pool) => {
+                Tx::Postgres(pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?)
+            }
+            // The first statement fixes the state (SQLite, "Isolation In SQLite").
+            Self::Sqlite(pool) => Tx::Sqlite(pool.begin().await?),
+        })
+    }
+
     /// Asks the database whether it answers.
     pub async fn ping(&self) -> Result<(), StoreError> {
         on_db!(self, pool => sqlx::query("SELECT 1").execute(pool).await.map(drop)?);
@@ -93,12 +104,12 @@ impl BeginWrite for SqlitePool {
     }
 }
 
-/// A transaction that may write, on either driver.
+/// A transaction on either driver.
 #[derive(Debug)]
 pub enum Tx {
-    /// On Postgres, at its default isolation (read committed).
+    /// On Postgres; one that writes is read committed, the default.
     Postgres(sqlx::Transaction<'static, sqlx::Postgres>),
-    /// On SQLite, holding the write lock.
+    /// On SQLite; one that writes holds the write lock.
     Sqlite(sqlx::Transaction<'static, sqlx::Sqlite>),
 }
 

@@ -3,10 +3,11 @@
 use std::{borrow::Cow, time::Duration};
 
 use sqlx::{
-    AssertSqlSafe, PgPool, SqlSafeStr, SqlitePool,
+    AssertSqlSafe, PgPool, Row as _, SqlSafeStr, SqlitePool,
     migrate::{
         Migrate, MigrateError as SqlxMigrateError, Migration as SqlxMigration, MigrationType, Migrator,
     },
+    postgres::PgRow,
 };
 use tokio::time::Instant;
 
@@ -19,6 +20,8 @@ pub const TABLES_SQLITE: &str = include_str!("../sql/sqlite.sql");
 
 /// Where sqlx keeps the history, in each service's own schema.
 const HISTORY: &str = "_sqlx_migrations";
+/// The oldest Postgres that is supported.
+const OLDEST_POSTGRES: i32 = 15;
 /// How long one migrator waits for another one.
 const PATIENCE: Duration = Duration::from_mins(2);
 
@@ -112,6 +115,12 @@ pub enum MigrateError {
         /// Which migration.
         version: i64,
     },
+    /// The server is older than what the statements are written for.
+    #[error("this is Postgres {found}: version {OLDEST_POSTGRES} or newer is needed")]
+    ServerTooOld {
+        /// The server's version as it gives it.
+        found: String,
+    },
     /// A migration's statements failed.
     #[error("migration {version} of schema `{schema}` failed and was undone")]
     Failed {
@@ -143,6 +152,7 @@ impl MigrateError {
             Self::SchemaOlder { .. } => "schema_older",
             Self::ChecksumMismatch { .. } => "migration_checksum_mismatch",
             Self::Unknown { .. } => "migration_unknown",
+            Self::ServerTooOld { .. } => "postgres_too_old",
             Self::Failed { .. } => "migration_failed",
             Self::Store { .. } => "database_error",
         }
@@ -204,6 +214,16 @@ impl Run {
     async fn postgres(&self, pool: &PgPool) -> Result<Migrated, MigrateError> {
         let store = |e| self.store(e);
         let mut tx = pool.begin().await.map_err(store)?;
+        let (number, text) = sqlx::query(
+            "SELECT current_setting('server_version_num')::int, current_setting('server_version')",
+        )
+        .try_map(|row: PgRow| Ok((row.try_get::<i32, _>(0)?, row.try_get::<String, _>(1)?)))
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(store)?;
+        if number < OLDEST_POSTGRES * 10_000 {
+            return Err(MigrateError::ServerTooOld { found: text });
+        }
         // Migrations may take long, and another migrator may be in the middle of one.
         let patience =
             format!("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '{}s'", PATIENCE.as_secs());

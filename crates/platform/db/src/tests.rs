@@ -182,6 +182,38 @@ async fn of_sixteen_compare_and_set_racers_one_wins() {
     }
 }
 
+#[tokio::test]
+async fn a_read_transaction_sees_one_state() {
+    const SQL: &str = "SELECT count(*) FROM sample";
+    for (label, db, _guard) in databases(&schema()).await {
+        insert(&db, &sample(1)).await.unwrap();
+        let mut tx = db.begin_read().await.unwrap();
+        for n in 2..4 {
+            let count: i64 =
+                on_tx!(&mut tx, conn => sqlx::query(SQL).try_map(scalar).fetch_one(conn).await.unwrap());
+            assert_eq!(count, 1, "{label}");
+            insert(&db, &sample(n)).await.unwrap();
+        }
+        drop(tx);
+        assert_eq!(all(&db, "id").await.len(), 3, "{label}");
+    }
+}
+
+#[tokio::test]
+async fn a_lost_connection_is_unavailable_and_the_next_statement_gets_another() {
+    for (label, db, _guard) in databases(&schema()).await {
+        if matches!(db, Db::Sqlite(_)) {
+            continue;
+        }
+        let mut tx = db.begin_write().await.unwrap();
+        let kill = "SELECT pg_terminate_backend(pg_backend_pid())";
+        let lost = on_tx!(&mut tx, conn => sqlx::query(kill).execute(conn).await.map(drop)).unwrap_err();
+        assert!(matches!(StoreError::from(lost), StoreError::Unavailable(_)), "{label}");
+        drop(tx);
+        insert(&db, &sample(1)).await.unwrap();
+    }
+}
+
 #[cfg(unix)]
 #[tokio::test]
 async fn a_sqlite_file_and_its_logs_are_private() {

@@ -59,12 +59,12 @@ impl HandleSealer {
     #[must_use]
     pub fn seal(&self, kind: &str, aad: &[u8], payload: &[u8]) -> String {
         let keys = self.keys(kind);
+        // A ring has at least one key.
+        let key = &keys[0];
         let mut sealed = Vec::with_capacity(HEADER_LEN + OVERHEAD + payload.len());
-        if let Some(key) = keys.first() {
-            sealed.push(FORMAT);
-            sealed.extend_from_slice(&key.tag);
-            key.cipher.seal_into(&mut sealed, aad, payload, &*self.rng);
-        }
+        sealed.push(FORMAT);
+        sealed.extend_from_slice(&key.tag);
+        key.cipher.seal_into(&mut sealed, aad, payload, &*self.rng);
         URL_SAFE_NO_PAD.encode(sealed)
     }
 
