@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::header::HOST;
+use http::{Request, Response, Version};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper_rustls::HttpsConnectorBuilder;
@@ -195,9 +196,12 @@ impl OutboundClient {
     /// The body of the answer streams; its deadline is the caller's ([`collect`] has one).
     pub async fn request(
         &self,
-        request: Request<Body>,
+        mut request: Request<Body>,
         first_byte: Duration,
     ) -> Result<Response<Incoming>, OutboundError> {
+        // The URL alone says which host is meant and the connection which version is spoken.
+        request.headers_mut().remove(HOST);
+        *request.version_mut() = Version::HTTP_11;
         let uri = request.uri();
         check_scheme(uri.scheme_str().unwrap_or("(none)"))?;
         if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {

@@ -41,7 +41,8 @@ pub enum AssemblyError {
 
 /// Serves HTTP routes and gRPC services on one port.
 ///
-/// An unknown gRPC path answers `grpc-status: 12`, an unknown HTTP path a problem+json 404.
+/// An unknown gRPC path answers `grpc-status: 12`, an unknown HTTP path a problem+json 404; a fallback that `http` has
+/// is replaced.
 pub fn one_port(http: Router, grpc: Routes) -> Router {
     let grpc = deadlines(grpc.prepare().into_axum_router().reset_fallback());
     http.reset_fallback().merge(grpc).fallback(nothing_here).method_not_allowed_fallback(wrong_method)
@@ -50,6 +51,13 @@ pub fn one_port(http: Router, grpc: Routes) -> Router {
 /// Serves gRPC services alone, with deadlines and `grpc-status: 12` for unknown paths.
 pub fn grpc_app(grpc: Routes) -> Router {
     one_port(Router::new(), grpc)
+}
+
+/// Joins the gRPC services of several services of a deployment; give the result to [`grpc_routes`].
+pub fn merge_routes(services: impl IntoIterator<Item = Routes>) -> Routes {
+    let routers = services.into_iter().map(|routes| routes.into_axum_router().reset_fallback());
+    // tonic's empty routes bring the fallback that answers UNIMPLEMENTED.
+    Routes::from(routers.fold(Routes::default().into_axum_router(), Router::merge))
 }
 
 /// Adds reflection (v1 and v1alpha) and `grpc.health.v1` to a deployment's services.

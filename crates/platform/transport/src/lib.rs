@@ -10,7 +10,7 @@ mod server;
 mod testing;
 mod tls;
 
-pub use assembly::{AssemblyError, grpc_app, grpc_routes, one_port};
+pub use assembly::{AssemblyError, grpc_app, grpc_routes, merge_routes, one_port};
 pub use error::{ERROR_DOMAIN, grpc_error, problem, reason_of};
 pub use link::{
     BoxError, DEFAULT_DEADLINE, Exchange, Link, LinkError, dial_mutual, remote_link, with_deadline, within,

@@ -25,6 +25,9 @@ use crate::tls::ServerTls;
 /// How long accepting pauses when the process has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
+/// hyper's default, which it keeps on the stack; any other number costs an allocation for each request.
+const HYPER_MAX_HEADERS: usize = 100;
+
 /// Everything that one listener serves with.
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -42,7 +45,7 @@ impl Server {
         let tracker = TaskTracker::new();
         let executor = TrackedExecutor::new(tracker.clone(), self.abort.clone());
         let builder = Arc::new(http_builder(&self.limits, executor, self.tls.as_ref()));
-        let permits = Arc::new(Semaphore::new(self.limits.max_connections));
+        let permits = Arc::new(Semaphore::new(self.limits.max_connections()));
         // Routes are shared between connections once they have their state.
         let app: Router = self.app.clone().with_state(());
         while let Some((stream, address, permit)) = self.accept(&listener, &permits).await {
@@ -105,16 +108,17 @@ fn http_builder(
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_read_timeout())
-        .max_headers(limits.max_headers)
-        .max_buf_size(limits.max_header_bytes as usize);
+        .max_buf_size(limits.max_header_bytes() as usize);
+    if limits.max_headers != HYPER_MAX_HEADERS {
+        builder.http1().max_headers(limits.max_headers);
+    }
     builder
         .http2()
         .timer(TokioTimer::new())
-        .max_header_list_size(limits.max_header_bytes)
-        .max_concurrent_streams(limits.h2_max_concurrent_streams)
-        // Rapid reset (CVE-2023-44487) and its server-side twin (CVE-2025-8671).
+        .max_header_list_size(limits.max_header_bytes())
+        .max_concurrent_streams(limits.h2_max_concurrent_streams.max(1))
+        // Rapid reset (CVE-2023-44487). Resets that a client provokes (CVE-2025-8671) end at hyper's own limit.
         .max_pending_accept_reset_streams(limits.h2_max_reset_streams)
-        .max_local_error_reset_streams(limits.h2_max_reset_streams)
         .keep_alive_interval(limits.h2_keep_alive())
         .keep_alive_timeout(limits.h2_keep_alive());
     if tls.is_some_and(ServerTls::is_mutual) { builder.http2_only() } else { builder }

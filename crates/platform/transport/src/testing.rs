@@ -34,8 +34,10 @@ impl Health for WhoCalls {
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<HealthCheckResponse>, Status> {
-        if request.get_ref().service == "slow" {
-            return std::future::pending().await;
+        match request.get_ref().service.as_str() {
+            "slow" => return std::future::pending().await,
+            "panic" => panic!("asked for"),
+            _ => {}
         }
         if request.extensions().get::<CallersOwn>().is_some() {
             return Err(Status::internal("an extension of the caller arrived"));

@@ -46,10 +46,12 @@ impl Upstream {
 }
 
 async fn answer(request: Request<Incoming>) -> Result<Response<String>, std::convert::Infallible> {
+    let host = request.headers().get("host").map(|host| host.to_str().unwrap().to_owned());
     let version = format!("{:?}", request.version());
     let response = match request.uri().path() {
         "/redirect" => Response::builder().status(302).header("location", "/elsewhere").body(String::new()),
         "/never" => std::future::pending().await,
+        "/host" => Ok(Response::new(host.unwrap_or_default())),
         "/large" => Ok(Response::new("x".repeat(4096))),
         _ => Response::builder().header("content-encoding", "gzip").body(version),
     };
@@ -214,4 +216,14 @@ async fn https_speaks_http_2_when_the_server_does_and_refuses_unknown_authoritie
 
     let error = dev_client().request(get(&url), PATIENCE).await.unwrap_err();
     assert!(matches!(error, OutboundError::Connect(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn a9_the_host_header_is_always_the_urls() {
+    let server = upstream(None).await;
+    let mut request = get(&server.url("/host"));
+    request.headers_mut().insert("host", "internal.example".parse().unwrap());
+    let response = dev_client().request(request, PATIENCE).await.unwrap();
+    let host = collect(response.into_body(), 100, PATIENCE).await.unwrap();
+    assert_eq!(host, server.address.to_string());
 }

@@ -6,7 +6,7 @@ use tonic_health::pb::health_client::HealthClient;
 use tower::ServiceExt;
 
 use super::*;
-use crate::testing::{ask, echo_peer, start, who_calls};
+use crate::testing::{ask, called_as, echo_peer, start, who_calls};
 use crate::{HttpLimits, reason_of, remote_link, with_deadline};
 
 fn get(path: &str) -> Request {
@@ -102,7 +102,8 @@ async fn reflection_lists_every_service() {
     use tonic_reflection::pb::v1::{ServerReflectionRequest, ServiceResponse};
 
     let set = tonic_health::pb::FILE_DESCRIPTOR_SET;
-    let routes = grpc_routes(&[set], Routes::default(), Readiness::new()).unwrap();
+    let both = merge_routes([Routes::default(), Routes::default()]);
+    let routes = grpc_routes(&[set], both, Readiness::new()).unwrap();
     let exchange = crate::Exchange::new();
     exchange.serve("registry", routes);
     let mut client = ServerReflectionClient::new(exchange.link("registry", crate::PeerIdentity::new("cli")));
@@ -114,4 +115,16 @@ async fn reflection_lists_every_service() {
         panic!("no list")
     };
     assert!(list.service.contains(&ServiceResponse { name: "grpc.health.v1.Health".to_owned() }));
+}
+
+#[tokio::test]
+async fn merged_routes_answer_unimplemented_to_what_none_of_them_has() {
+    let exchange = crate::Exchange::new();
+    exchange.serve("all", merge_routes([who_calls(), Routes::default()]));
+    let link = exchange.link("all", crate::PeerIdentity::new("gateway"));
+    assert!(called_as(link.clone(), "gateway").await.unwrap());
+    let mut reflection =
+        tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient::new(link);
+    let status = reflection.server_reflection_info(tokio_stream::empty()).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unimplemented);
 }

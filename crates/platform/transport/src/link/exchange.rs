@@ -1,8 +1,10 @@
 //! The in-process hub: services of one process call one another without a socket.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
+use futures_util::FutureExt;
 use http::{Request, Response};
 use tonic::Code;
 use tonic::body::Body;
@@ -68,9 +70,15 @@ async fn call(
     request.extensions_mut().clear();
     request.extensions_mut().insert(from);
     let deadline = requested_deadline(request.headers()).unwrap_or(DEFAULT_DEADLINE);
-    let answer = routes.clone().oneshot(request);
+    // A panic stays on the callee's side, as it would over the network.
+    let answer = AssertUnwindSafe(routes.clone().oneshot(request)).catch_unwind();
     match tokio::time::timeout(deadline, answer).await {
-        Ok(answer) => answer.map_err(Into::into),
+        Ok(Ok(answer)) => answer.map_err(Into::into),
+        Ok(Err(_)) => {
+            tracing::error!(service = %to, "a call panicked");
+            let message = "the service failed: the reason is in its log";
+            Ok(grpc_error(Code::Internal, "internal", message).into_http())
+        }
         Err(_) => Ok(deadline_exceeded().into_http()),
     }
 }

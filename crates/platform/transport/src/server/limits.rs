@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 
 /// Limits of an HTTP listener.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -51,6 +52,15 @@ impl Default for HttpLimits {
 }
 
 impl HttpLimits {
+    pub(crate) fn max_connections(&self) -> usize {
+        self.max_connections.clamp(1, Semaphore::MAX_PERMITS)
+    }
+
+    /// hyper refuses to work with less.
+    pub(crate) fn max_header_bytes(&self) -> u32 {
+        self.max_header_bytes.max(8192)
+    }
+
     pub(crate) fn header_read_timeout(&self) -> Duration {
         Duration::from_secs(self.header_read_timeout_seconds.max(1))
     }

@@ -49,3 +49,11 @@ async fn every_call_has_a_deadline() {
         assert_eq!(started.elapsed().as_secs(), seconds);
     }
 }
+
+#[tokio::test]
+async fn a_panic_in_the_callee_is_an_error_of_the_caller() {
+    let exchange = Exchange::new();
+    exchange.serve("registry", who_calls());
+    let status = called_as(gateway_link(&exchange), "panic").await.unwrap_err();
+    assert_eq!(status.code(), Code::Internal);
+}
