@@ -132,3 +132,20 @@ where
         LogFormat::Json => layer.json().flatten_event(true).with_current_span(false).boxed(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn telemetry_starts_once_and_says_what_is_wrong_with_a_filter() {
+        let wrong =
+            TelemetrySettings { log_filter: "info,portico=loud".to_owned(), ..TelemetrySettings::default() };
+        let error = init(&wrong, "test").unwrap_err().to_string();
+        assert!(error.starts_with("telemetry.log_filter `info,portico=loud` is not valid"), "{error}");
+        let guard = init(&TelemetrySettings::default(), "test").unwrap();
+        tracing::info!("telemetry is up");
+        assert!(matches!(init(&TelemetrySettings::default(), "test"), Err(TelemetryError::AlreadySet)));
+        guard.shutdown();
+    }
+}
