@@ -13,7 +13,7 @@ mod tls;
 pub use assembly::{AssemblyError, grpc_app, grpc_routes, merge_routes, one_port};
 pub use error::{ERROR_DOMAIN, grpc_error, problem, reason_of};
 pub use link::{
-    BoxError, DEFAULT_DEADLINE, Exchange, Link, LinkError, dial_mutual, remote_link, with_deadline, within,
+    DEFAULT_DEADLINE, Exchange, Link, LinkError, dial_mutual, remote_link, with_deadline, within,
 };
 pub use listener::{BindError, BoundListener};
 pub use peer::{InvalidPeerIdentity, PeerAddr, PeerIdentity};

@@ -9,15 +9,13 @@ pub use deadline::{DEFAULT_DEADLINE, with_deadline, within};
 pub use exchange::Exchange;
 pub use remote::{LinkError, dial_mutual, remote_link};
 
-/// What a link's transport can fail with.
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
 /// What every generated client is generic over, in every deployment.
 ///
 /// A call whose answer does not start in time fails with `DEADLINE_EXCEEDED`: the caller's `grpc-timeout` if it set
-/// one ([`with_deadline`]), else [`DEFAULT_DEADLINE`].
+/// one ([`with_deadline`]), else [`DEFAULT_DEADLINE`]. The error is one type for every lifetime, so that the compiler sees
+/// that a future over a link may move between threads; with a boxed error it does not.
 pub type Link = tower::util::BoxCloneSyncService<
     http::Request<tonic::body::Body>,
     http::Response<tonic::body::Body>,
-    BoxError,
+    tonic::Status,
 >;

@@ -9,10 +9,7 @@ use portico_proto_auth as proto;
 use portico_proto_auth::trust_service_client::TrustServiceClient;
 use portico_proto_auth::{WatchTrustRequest, WatchTrustResponse};
 use portico_transport::Link;
-use tonic::body::Body;
 use tonic::{Status, Streaming};
-use tower::ServiceExt as _;
-use tower::util::BoxCloneSyncService;
 
 use super::{TrustChange, TrustHandle};
 
@@ -28,10 +25,6 @@ portico_feed::frame_codec! {
         item: proto::TrustItem,
     }
 }
-
-/// A link whose error is one type for every lifetime: with a boxed error the compiler cannot see that a future over it
-/// may move between threads.
-type StatusLink = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, Status>;
 
 /// Where the trust comes from.
 #[derive(Debug, Clone)]
@@ -61,8 +54,7 @@ impl TrustHandle {
         };
         let follower = Follower::<TrustFrames>::new("trust", feed.disk, apply, feed.clock);
         self.inner.feed.get_or_init(|| follower.status());
-        let link = StatusLink::new(feed.link.map_err(Status::from_error));
-        let open = move |since_revision| watch(link.clone(), since_revision);
+        let open = move |since_revision| watch(feed.link.clone(), since_revision);
         let token = tasks.shutdown_token();
         tasks.spawn::<_, Infallible>("follow-trust", follower.run(open, token));
     }
@@ -74,7 +66,7 @@ impl TrustHandle {
     }
 }
 
-async fn watch(link: StatusLink, since_revision: i64) -> Result<Streaming<WatchTrustResponse>, Status> {
+async fn watch(link: Link, since_revision: i64) -> Result<Streaming<WatchTrustResponse>, Status> {
     let answer = TrustServiceClient::new(link).watch_trust(WatchTrustRequest { since_revision }).await?;
     Ok(answer.into_inner())
 }

@@ -6,12 +6,12 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use futures_util::FutureExt;
 use http::{Request, Response};
-use tonic::Code;
 use tonic::body::Body;
 use tonic::service::Routes;
+use tonic::{Code, Status};
 use tower::{ServiceExt, service_fn};
 
-use super::{BoxError, DEFAULT_DEADLINE, Link, requested_deadline};
+use super::{DEFAULT_DEADLINE, Link, requested_deadline};
 use crate::assembly::deadline_exceeded;
 use crate::error::grpc_error;
 use crate::peer::PeerIdentity;
@@ -61,7 +61,7 @@ async fn call(
     to: Arc<str>,
     from: PeerIdentity,
     mut request: Request<Body>,
-) -> Result<Response<Body>, BoxError> {
+) -> Result<Response<Body>, Status> {
     let Some(routes) = slot.get() else {
         let message = format!("the service {to} is not serving yet: try again in a moment");
         return Ok(grpc_error(Code::Unavailable, "service_starting", message).into_http());
@@ -73,7 +73,7 @@ async fn call(
     // A panic stays on the callee's side, as it would over the network.
     let answer = AssertUnwindSafe(routes.clone().oneshot(request)).catch_unwind();
     match tokio::time::timeout(deadline, answer).await {
-        Ok(Ok(answer)) => answer.map_err(Into::into),
+        Ok(Ok(answer)) => answer.map_err(|never| match never {}),
         Ok(Err(_)) => {
             tracing::error!(service = %to, "a call panicked");
             let message = "the service failed: the reason is in its log";

@@ -7,12 +7,12 @@ use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tonic::Code;
 use tonic::body::Body;
 use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
 use tower::{ServiceExt, service_fn};
 
-use super::{BoxError, DEFAULT_DEADLINE, Link, requested_deadline};
+use super::{DEFAULT_DEADLINE, Link, requested_deadline};
 use crate::assembly::deadline_exceeded;
 use crate::error::grpc_error;
 use crate::tls::ClientTls;
@@ -37,7 +37,7 @@ pub fn remote_link(endpoint: Channel) -> Link {
     Link::new(service_fn(move |request| call(endpoint.clone(), request)))
 }
 
-async fn call(channel: Channel, request: Request<Body>) -> Result<Response<Body>, BoxError> {
+async fn call(channel: Channel, request: Request<Body>) -> Result<Response<Body>, Status> {
     let deadline = requested_deadline(request.headers()).unwrap_or(DEFAULT_DEADLINE);
     match tokio::time::timeout(deadline, channel.oneshot(request)).await {
         Ok(Ok(answer)) => Ok(answer),
