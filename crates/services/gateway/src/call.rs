@@ -1,0 +1,171 @@
+//! One call from its first byte to its last: what is known of it, and the one record that it leaves.
+
+use std::sync::Arc;
+
+use portico_clock::SharedClock;
+use portico_ids::{AuditId, SharedRng};
+use portico_proto_registry::AuditRecord;
+use portico_telemetry::{CorrelationId, TraceContext};
+use tokio::time::Instant;
+
+use crate::audit::AuditLog;
+use crate::metrics::{AGENT_GONE, GatewayMetrics, OK};
+use crate::refusal::{Outcome, Refusal};
+
+/// What every call needs to leave its record.
+#[derive(Debug, Clone)]
+pub(crate) struct Recorder {
+    pub(crate) audit: AuditLog,
+    pub(crate) metrics: GatewayMetrics,
+    pub(crate) clock: SharedClock,
+    pub(crate) rng: SharedRng,
+    /// Records of callers that nobody knows are limited, so that they cannot fill the spool.
+    pub(crate) anonymous: AnonymousLimit,
+}
+
+/// A token bucket for records of refused callers that nobody knows.
+#[derive(Debug, Clone)]
+pub(crate) struct AnonymousLimit {
+    pub(crate) limiter: portico_coordination::RateLimiter,
+    pub(crate) limit: portico_coordination::Limit,
+}
+
+/// What is known of a call; dropped unfinished, it says that the agent left.
+#[derive(Debug)]
+pub(crate) struct Call {
+    recorder: Arc<Recorder>,
+    started: Instant,
+    pub(crate) correlation: CorrelationId,
+    pub(crate) trace: TraceContext,
+    pub(crate) peer: String,
+    pub(crate) principal: String,
+    pub(crate) client_id: String,
+    pub(crate) endpoint: String,
+    /// The MCP method, or the HTTP method of what is none.
+    pub(crate) action: String,
+    /// Tool, prompt or resource.
+    pub(crate) name: String,
+    pub(crate) request_bytes: usize,
+    pub(crate) response_bytes: usize,
+    finished: bool,
+}
+
+impl Call {
+    pub(crate) fn begin(recorder: Arc<Recorder>, correlation: CorrelationId, action: &str) -> Self {
+        Self {
+            recorder,
+            started: Instant::now(),
+            correlation,
+            trace: TraceContext::default(),
+            peer: String::new(),
+            principal: String::new(),
+            client_id: String::new(),
+            endpoint: String::new(),
+            action: action.to_owned(),
+            name: String::new(),
+            request_bytes: 0,
+            response_bytes: 0,
+            finished: false,
+        }
+    }
+
+    /// A further call within the same request, as in a batch or a merged list.
+    pub(crate) fn sibling(&self, action: &str) -> Self {
+        Self {
+            recorder: Arc::clone(&self.recorder),
+            correlation: self.correlation.clone(),
+            trace: self.trace.clone(),
+            peer: self.peer.clone(),
+            principal: self.principal.clone(),
+            client_id: self.client_id.clone(),
+            endpoint: self.endpoint.clone(),
+            ..Self::begin(Arc::clone(&self.recorder), self.correlation.clone(), action)
+        }
+    }
+
+    pub(crate) fn done(&mut self) {
+        self.finish(Outcome::Allowed, OK);
+    }
+
+    pub(crate) fn refused(&mut self, refusal: &Refusal) {
+        self.finish(refusal.reason.outcome(), refusal.reason.as_str());
+    }
+
+    /// Nothing is to be recorded, as for a preflight.
+    pub(crate) fn forget(&mut self) {
+        self.finished = true;
+    }
+
+    /// Leaves the record, the access-log line and the counts; only the first time counts.
+    fn finish(&mut self, outcome: Outcome, reason: &'static str) {
+        if std::mem::replace(&mut self.finished, true) {
+            return;
+        }
+        let elapsed = self.started.elapsed();
+        self.recorder.metrics.count(reason);
+        self.recorder.metrics.duration.observe(elapsed.as_secs_f64());
+        tracing::info!(
+            target: "portico::access",
+            action = self.action,
+            endpoint = self.endpoint,
+            name = self.name,
+            principal = self.principal,
+            outcome = outcome.as_str(),
+            reason,
+            correlation_id = self.correlation.as_str(),
+            duration_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
+            response_bytes = self.response_bytes,
+            "call ended"
+        );
+        if self.principal.is_empty() && !self.recorder.anonymous_may_be_recorded() {
+            return;
+        }
+        self.recorder.audit.append(&self.audit_record(outcome, reason, elapsed));
+    }
+
+    /// The trace's part of `traceparent` (W3C Trace Context §3.2.2.3).
+    fn trace_id(&self) -> String {
+        let parent = self.trace.traceparent().map(|parent| parent.to_string());
+        parent.and_then(|text| text.get(3..35).map(str::to_owned)).unwrap_or_default()
+    }
+
+    fn audit_record(&self, outcome: Outcome, reason: &str, elapsed: std::time::Duration) -> AuditRecord {
+        let now = self.recorder.clock.now();
+        let bytes = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        AuditRecord {
+            id: AuditId::generate(&*self.recorder.clock, &*self.recorder.rng).to_string(),
+            occurred_at: Some(prost_types::Timestamp {
+                seconds: now.timestamp(),
+                nanos: i32::try_from(now.timestamp_subsec_nanos()).unwrap_or_default(),
+            }),
+            service: "gateway".to_owned(),
+            principal: if self.principal.is_empty() { "anonymous".to_owned() } else { self.principal.clone() },
+            client_id: self.client_id.clone(),
+            action: self.action.clone(),
+            target: if self.endpoint.is_empty() { String::new() } else { format!("endpoint:{}", self.endpoint) },
+            name: self.name.clone(),
+            outcome: outcome.as_str().to_owned(),
+            reason: reason.to_owned(),
+            correlation_id: self.correlation.as_str().to_owned(),
+            trace_id: self.trace_id(),
+            duration_ms: i64::try_from(elapsed.as_micros().div_ceil(1000)).unwrap_or(i64::MAX),
+            request_bytes: bytes(self.request_bytes),
+            response_bytes: bytes(self.response_bytes),
+            peer: self.peer.clone(),
+        }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.finish(Outcome::Failed, AGENT_GONE);
+    }
+}
+
+impl Recorder {
+    fn anonymous_may_be_recorded(&self) -> bool {
+        let key = portico_coordination::LimitKey::new("gateway/records", "anonymous");
+        let AnonymousLimit { limiter, limit } = &self.anonymous;
+        limiter.try_acquire(&key, *limit, self.clock.now()).is_ok()
+    }
+}

@@ -1,0 +1,107 @@
+//! What can be called: one immutable snapshot behind an atomic pointer, fed by the registry's watch stream.
+
+mod credentials;
+mod follow;
+mod snapshot;
+
+pub(crate) use credentials::{Credential, Resolver};
+pub(crate) use snapshot::{Endpoint, Eras, Instance, Member, Server, Snapshot};
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use portico_ids::InstanceId;
+use portico_proto_registry::{CatalogueItem, catalogue_item};
+use tokio::sync::watch;
+
+/// The catalogue that calls are routed by.
+#[derive(Debug)]
+pub(crate) struct Catalogue {
+    origin: String,
+    current: ArcSwap<Snapshot>,
+    source: Mutex<Source>,
+    /// Counts changes; the resolver of credentials waits on it.
+    changes: watch::Sender<u64>,
+}
+
+/// What snapshots are built from.
+#[derive(Debug, Default)]
+struct Source {
+    revision: i64,
+    items: BTreeMap<String, catalogue_item::Value>,
+    credentials: HashMap<InstanceId, Credential>,
+}
+
+impl Catalogue {
+    pub(crate) fn new(origin: &str) -> Self {
+        let source = Source::default();
+        let empty = Snapshot::build(origin, &source.items, &source.credentials, 0, None);
+        Self {
+            origin: origin.to_owned(),
+            current: ArcSwap::from_pointee(empty),
+            source: Mutex::new(source),
+            changes: watch::Sender::new(0),
+        }
+    }
+
+    /// The newest snapshot; a call keeps the one it started with.
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        self.current.load_full()
+    }
+
+    /// Takes in a batch of the watch stream.
+    pub(crate) fn apply(&self, forget: bool, items: Vec<(String, CatalogueItem)>, removed: &[String], revision: i64) {
+        self.change(|source| {
+            if forget {
+                source.items.clear();
+            }
+            for key in removed {
+                source.items.remove(key);
+            }
+            for (key, item) in items {
+                if let Some(value) = item.value {
+                    source.items.insert(key, value);
+                }
+            }
+            source.revision = revision;
+        });
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    /// Takes in credentials that were resolved, which makes their instances routable.
+    fn apply_credentials(&self, resolved: Vec<(InstanceId, Credential)>) {
+        self.change(|source| source.credentials.extend(resolved));
+    }
+
+    /// Forgets credentials of instances that no longer exist.
+    fn retain_credentials(&self) {
+        let mut source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
+        let Source { items, credentials, .. } = &mut *source;
+        credentials.retain(|id, _| items.contains_key(&format!("instance/{id}")));
+    }
+
+    /// Credentials that are known, for the copy on disk.
+    fn credentials(&self) -> Vec<(InstanceId, Credential)> {
+        let source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
+        source.credentials.iter().map(|(id, credential)| (*id, credential.clone())).collect()
+    }
+
+    /// Instances whose credential is not there in the version that the catalogue names.
+    fn missing_credentials(&self) -> Vec<credentials::Wanted> {
+        let source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
+        credentials::wanted(&source.items, &source.credentials)
+    }
+
+    fn change(&self, edit: impl FnOnce(&mut Source)) {
+        let mut source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
+        edit(&mut source);
+        let previous = self.current.load();
+        let next =
+            Snapshot::build(&self.origin, &source.items, &source.credentials, source.revision, Some(&previous));
+        self.current.store(Arc::new(next));
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing;

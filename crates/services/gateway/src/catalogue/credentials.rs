@@ -1,0 +1,247 @@
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::convert::Infallible;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+use portico_ids::InstanceId;
+use portico_process::Tasks;
+use portico_proto_registry::ResolveSecretsRequest;
+use portico_proto_registry::catalogue_item::Value;
+use portico_proto_registry::secret_resolver_service_client::SecretResolverServiceClient;
+use portico_sealing::{Aad, Sealer};
+use portico_transport::{with_deadline, within};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+
+use super::Catalogue;
+use portico_transport::Link;
+
+/// Longest that the registry may take to resolve secrets.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// How long to wait before asking again for what could not be resolved.
+const RETRY: Duration = Duration::from_secs(5);
+/// Where the copy on disk is sealed to.
+const PLACE: Aad<'static> = Aad { table: "gateway.credentials", row: "all", field: "bearer", version: 1 };
+
+/// The bearer credential of one instance; never an agent's.
+#[derive(Debug, Clone)]
+pub(crate) struct Credential {
+    pub(crate) reference: String,
+    pub(crate) version: i64,
+    pub(crate) value: SecretString,
+}
+
+impl Credential {
+    /// The header that the instance gets; `None` if the secret cannot be one.
+    pub(crate) fn authorization(&self) -> Option<HeaderValue> {
+        let mut value = HeaderValue::try_from(format!("Bearer {}", self.value.expose_secret())).ok()?;
+        value.set_sensitive(true);
+        Some(value)
+    }
+}
+
+/// A credential that the catalogue names and that is not there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Wanted {
+    instance: InstanceId,
+    reference: String,
+    version: i64,
+}
+
+pub(super) fn wanted(items: &BTreeMap<String, Value>, known: &HashMap<InstanceId, Credential>) -> Vec<Wanted> {
+    let mut wanted = Vec::new();
+    for value in items.values() {
+        let Value::Instance(item) = value else { continue };
+        let Ok(instance) = item.id.parse::<InstanceId>() else { continue };
+        let (reference, version) = (item.bearer_secret_ref.clone(), item.secret_version);
+        let there = known.get(&instance).is_some_and(|c| c.reference == reference && c.version >= version);
+        if !reference.is_empty() && !there {
+            wanted.push(Wanted { instance, reference, version });
+        }
+    }
+    wanted
+}
+
+/// Fetches credentials whenever the catalogue names new ones, and keeps a sealed copy beside it.
+pub(crate) struct Resolver {
+    pub(crate) catalogue: Arc<Catalogue>,
+    pub(crate) link: Link,
+    pub(crate) sealer: Sealer,
+    pub(crate) path: PathBuf,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    instance: InstanceId,
+    reference: String,
+    version: i64,
+    value: String,
+}
+
+impl Resolver {
+    pub(crate) fn spawn(self, tasks: &Tasks) {
+        let token = tasks.shutdown_token();
+        tasks.spawn::<_, Infallible>("resolve-credentials", async move {
+            token.run_until_cancelled(self.run()).await;
+            Ok(())
+        });
+    }
+
+    async fn run(self) {
+        self.load().await;
+        let mut changes = self.catalogue.changes.subscribe();
+        loop {
+            self.catalogue.retain_credentials();
+            let wanted = self.catalogue.missing_credentials();
+            let complete = self.resolve(wanted).await;
+            let next = changes.changed();
+            if complete {
+                if next.await.is_err() {
+                    return;
+                }
+            } else {
+                // Either the catalogue changes or the registry is asked again.
+                let _ = tokio::time::timeout(RETRY, next).await;
+            }
+        }
+    }
+
+    /// Whether everything that was wanted is there now.
+    async fn resolve(&self, wanted: Vec<Wanted>) -> bool {
+        let mut complete = true;
+        let mut resolved = Vec::new();
+        for want in wanted {
+            match self.resolve_one(&want).await {
+                Ok(Some(credential)) => resolved.push((want.instance, credential)),
+                Ok(None) => {
+                    tracing::warn!(
+                        instance.id = %want.instance,
+                        secret.reference = want.reference,
+                        "the secret of an instance does not exist: set it, until then the instance is not called"
+                    );
+                    complete = false;
+                }
+                Err(status) => {
+                    tracing::warn!(instance.id = %want.instance, error = %status, "the registry cannot resolve a secret just now");
+                    complete = false;
+                }
+            }
+        }
+        if !resolved.is_empty() {
+            self.catalogue.apply_credentials(resolved);
+            self.save().await;
+        }
+        complete
+    }
+
+    async fn resolve_one(&self, want: &Wanted) -> Result<Option<Credential>, tonic::Status> {
+        let request = ResolveSecretsRequest {
+            refs: vec![want.reference.clone()],
+            purpose: format!("instance/{}", want.instance),
+        };
+        let mut client = SecretResolverServiceClient::new(self.link.clone());
+        let answer = within(DEADLINE, client.resolve_secrets(with_deadline(DEADLINE, request))).await?;
+        let secret = answer.secrets.into_iter().find(|secret| secret.r#ref == want.reference);
+        Ok(secret.and_then(|secret| {
+            let value = String::from_utf8(secret.value).ok()?;
+            Some(Credential {
+                reference: want.reference.clone(),
+                version: secret.version.max(want.version),
+                value: SecretString::from(value.trim_end_matches(['\r', '\n'])),
+            })
+        }))
+    }
+
+    /// Takes the copy on disk, so that a start without the registry works.
+    async fn load(&self) {
+        let Ok(sealed) = tokio::fs::read(&self.path).await else { return };
+        let Ok(open) = self.sealer.open(&PLACE, &sealed) else {
+            tracing::warn!(path = %self.path.display(), "the copy of credentials cannot be opened and is fetched anew");
+            return;
+        };
+        let Ok(stored) = serde_json::from_slice::<Vec<Stored>>(open.expose_secret()) else { return };
+        let known = stored.into_iter().map(|s| {
+            (s.instance, Credential { reference: s.reference, version: s.version, value: SecretString::from(s.value) })
+        });
+        self.catalogue.apply_credentials(known.collect());
+    }
+
+    async fn save(&self) {
+        let stored: Vec<Stored> = self
+            .catalogue
+            .credentials()
+            .into_iter()
+            .map(|(instance, c)| Stored {
+                instance,
+                reference: c.reference,
+                version: c.version,
+                value: c.value.expose_secret().to_owned(),
+            })
+            .collect();
+        let Ok(json) = serde_json::to_vec(&stored).map(zeroize::Zeroizing::new) else { return };
+        let sealed = self.sealer.seal(&PLACE, &json);
+        if let Err(error) = write_whole(&self.path, &sealed).await {
+            tracing::warn!(path = %self.path.display(), error = %error, "the copy of credentials cannot be written");
+        }
+    }
+}
+
+/// Replaces a file in one step: a reader sees the old or the new one.
+async fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let beside = path.with_extension("new");
+    tokio::fs::write(&beside, bytes).await?;
+    tokio::fs::rename(&beside, path).await
+}
+
+/// References that are wanted, each once; for tests and logs.
+#[cfg(test)]
+fn references(wanted: &[Wanted]) -> BTreeSet<&str> {
+    wanted.iter().map(|want| want.reference.as_str()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{ORIGIN, endpoint, instance, instance_id, server, server_id};
+    use super::*;
+
+    fn catalogue() -> Catalogue {
+        let mut item = instance(1, 1, "http://127.0.0.1:9/mcp");
+        if let Some(Value::Instance(instance)) = &mut item.1.value {
+            instance.bearer_secret_ref = "team/key".to_owned();
+            instance.secret_version = 2;
+        }
+        let catalogue = Catalogue::new(ORIGIN);
+        catalogue.apply(true, vec![server(1, "one"), item, endpoint("one", &[1])], &[], 1);
+        catalogue
+    }
+
+    fn credential(version: i64) -> Credential {
+        Credential { reference: "team/key".into(), version, value: SecretString::from("s3cret") }
+    }
+
+    #[test]
+    fn an_instance_becomes_routable_with_its_credential_and_stays_while_it_is_rotated() {
+        let catalogue = catalogue();
+        assert_eq!(references(&catalogue.missing_credentials()), BTreeSet::from(["team/key"]));
+        assert!(catalogue.snapshot().instance(server_id(1), instance_id(1)).is_none());
+        catalogue.apply_credentials(vec![(instance_id(1), credential(1))]);
+        let snapshot = catalogue.snapshot();
+        let routable = snapshot.instance(server_id(1), instance_id(1)).unwrap();
+        assert_eq!(routable.credential.as_ref().unwrap(), "Bearer s3cret");
+        assert!(!format!("{routable:?}").contains("s3cret"));
+        assert_eq!(catalogue.missing_credentials().len(), 1, "version 2 is still to be fetched");
+        catalogue.apply_credentials(vec![(instance_id(1), credential(2))]);
+        assert!(catalogue.missing_credentials().is_empty());
+    }
+
+    #[test]
+    fn credentials_of_deleted_instances_are_forgotten() {
+        let catalogue = catalogue();
+        catalogue.apply_credentials(vec![(instance_id(1), credential(2))]);
+        catalogue.apply(false, Vec::new(), &[format!("instance/{}", instance_id(1))], 2);
+        catalogue.retain_credentials();
+        assert!(catalogue.credentials().is_empty());
+    }
+}

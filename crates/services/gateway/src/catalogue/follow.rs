@@ -1,0 +1,56 @@
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use portico_clock::SharedClock;
+use portico_feed::{DiskCopy, Follower};
+use portico_process::{ReadinessCheck, Tasks};
+use portico_proto_registry::catalogue_service_client::CatalogueServiceClient;
+use portico_proto_registry::{WatchCatalogueRequest, WatchCatalogueResponse};
+use portico_transport::Link;
+use tonic::{Status, Streaming};
+
+use super::Catalogue;
+
+portico_feed::frame_codec! {
+    /// Frames of `CatalogueService.WatchCatalogue`.
+    pub(crate) struct CatalogueFrames {
+        message: portico_proto_registry::WatchCatalogueResponse,
+        frame: portico_proto_registry::watch_catalogue_response::Frame,
+        begin: portico_proto_registry::CatalogueBegin,
+        put: portico_proto_registry::CataloguePut,
+        end: portico_proto_registry::CatalogueEnd,
+        heartbeat: portico_proto_registry::CatalogueHeartbeat,
+        item: portico_proto_registry::CatalogueItem,
+    }
+}
+
+impl Catalogue {
+    /// Follows the registry until shutdown; ready once there is a snapshot, be it from disk.
+    pub(crate) fn follow(
+        self: &Arc<Self>,
+        link: Link,
+        disk: DiskCopy,
+        clock: SharedClock,
+        tasks: &Tasks,
+        ready: ReadinessCheck,
+    ) {
+        ready.not_ready("the registry has not been heard of yet: see that it runs and can be reached");
+        let catalogue = Arc::clone(self);
+        let follower = Follower::<CatalogueFrames>::new(
+            "catalogue",
+            Some(disk),
+            move |batch| {
+                catalogue.apply(batch.snapshot, batch.items, &batch.removed, batch.revision);
+                ready.ready();
+            },
+            clock,
+        );
+        let open = move |since_revision| watch(link.clone(), since_revision);
+        tasks.spawn::<_, Infallible>("follow-catalogue", follower.run(open, tasks.shutdown_token()));
+    }
+}
+
+async fn watch(link: Link, since_revision: i64) -> Result<Streaming<WatchCatalogueResponse>, Status> {
+    let request = WatchCatalogueRequest { since_revision };
+    Ok(CatalogueServiceClient::new(link).watch_catalogue(request).await?.into_inner())
+}

@@ -1,0 +1,199 @@
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::{any, get};
+use portico_authn::{DEFAULT_MAX_STALENESS, TrustHandle, Verifier};
+use portico_authz::Authorizer;
+use portico_clock::SharedClock;
+use portico_coordination::{Coordination, Limit};
+use portico_feed::DiskCopy;
+use portico_ids::SharedRng;
+use portico_outbound::OutboundClient;
+use portico_process::{Readiness, Tasks};
+use portico_sealing::{HandleSealer, Sealer};
+use portico_telemetry::Metrics;
+use portico_transport::Link;
+use tokio::sync::mpsc;
+
+use crate::access::Access;
+use crate::admission::OriginGuard;
+use crate::audit::{AuditLog, Spool};
+use crate::call::{AnonymousLimit, Recorder};
+use crate::catalogue::{Catalogue, Resolver};
+use crate::engine::Engine;
+use crate::front;
+use crate::handles::Handles;
+use crate::metadata;
+use crate::metrics::GatewayMetrics;
+use crate::session::{Session, Sessions};
+use crate::session_era::close_upstreams;
+use crate::settings::GatewaySettings;
+use crate::stateless::ToolHeaders;
+use crate::upstream::Upstream;
+
+/// How often expired sessions are looked for.
+const SWEEP: Duration = Duration::from_secs(30);
+
+/// What a gateway is built with.
+#[derive(Debug, Clone)]
+pub struct Dependencies {
+    pub clock: SharedClock,
+    pub rng: SharedRng,
+    pub coordination: Coordination,
+    /// The registry's internal listener.
+    pub registry: Link,
+    /// The trust that the process follows.
+    pub trust: TrustHandle,
+    pub handles: HandleSealer,
+    pub sealer: Sealer,
+    pub outbound: OutboundClient,
+    pub metrics: Metrics,
+    pub readiness: Readiness,
+    pub tasks: Tasks,
+}
+
+/// Why a gateway cannot be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The data directory cannot be used.
+    #[error("the audit spool in {path} cannot be opened; see that the directory exists and can be written")]
+    Spool {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    /// The public origin is no origin.
+    #[error("gateway.public_origin is {0}; it must be scheme, host and port only, such as https://mcp.example.org")]
+    PublicOrigin(url::Url),
+}
+
+/// The gateway.
+#[derive(Debug)]
+pub struct Gateway {
+    engine: Arc<Engine>,
+    registry: Link,
+    sealer: Sealer,
+    readiness: Readiness,
+    /// Expired sessions; taken by the task that closes them upstream.
+    expired: Mutex<Option<mpsc::Receiver<Arc<Session>>>>,
+}
+
+impl Gateway {
+    /// Checks the settings and opens the spool; nothing is served yet.
+    pub fn build(settings: GatewaySettings, dependencies: Dependencies) -> Result<Self, BuildError> {
+        let origin = &settings.public_origin;
+        if !matches!(origin.scheme(), "http" | "https") || origin.path() != "/" || origin.query().is_some() {
+            return Err(BuildError::PublicOrigin(origin.clone()));
+        }
+        let d = dependencies;
+        let path = settings.data_dir.join("audit");
+        let spool = Spool::open(&path, settings.audit.spool_bytes).map_err(|source| BuildError::Spool { path, source })?;
+        let metrics = GatewayMetrics::new(&d.metrics);
+        let guard = OriginGuard::new(&settings);
+        let verifier = Arc::new(Verifier::new(d.trust.clone(), d.clock.clone(), DEFAULT_MAX_STALENESS));
+        let limits = &settings.limits;
+        let access = Access {
+            origin: guard.origin().to_owned(),
+            verifier: Arc::clone(&verifier),
+            authorizer: Authorizer::new(d.trust.clone()),
+            limiter: d.coordination.rate_limiter(),
+            per_principal: Limit { per_minute: limits.principal_per_minute, burst: limits.principal_burst },
+            global: Limit { per_minute: limits.global_per_minute, burst: limits.global_burst },
+            clock: d.clock.clone(),
+        };
+        let anonymous = Limit {
+            per_minute: limits.anonymous_records_per_minute,
+            burst: limits.anonymous_records_per_minute,
+        };
+        let recorder = Recorder {
+            audit: AuditLog::new(Arc::new(spool), settings.audit.on_full, metrics.clone()),
+            metrics,
+            clock: d.clock.clone(),
+            rng: d.rng.clone(),
+            anonymous: AnonymousLimit { limiter: d.coordination.rate_limiter(), limit: anonymous },
+        };
+        let idle = Duration::from_secs(settings.sessions.idle_seconds);
+        let (sessions, expired) =
+            Sessions::new(d.coordination.ttl_map("gateway"), d.handles.clone(), d.rng.clone(), idle);
+        let engine = Engine {
+            catalogue: Arc::new(Catalogue::new(guard.origin())),
+            guard,
+            verifier,
+            access,
+            upstream: Upstream::new(d.outbound, settings.upstream.clone()),
+            sessions,
+            handles: Handles::new(d.handles, d.clock.clone()),
+            tool_headers: ToolHeaders::default(),
+            recorder: Arc::new(recorder),
+            rng: d.rng,
+            tasks: d.tasks,
+            settings,
+        };
+        Ok(Self {
+            engine: Arc::new(engine),
+            registry: d.registry,
+            sealer: d.sealer,
+            readiness: d.readiness,
+            expired: Mutex::new(Some(expired)),
+        })
+    }
+
+    /// The MCP routes and the metadata of protected resources.
+    pub fn http(&self) -> Router {
+        Router::new()
+            .route("/mcp", any(front::serve))
+            .route("/mcp/", any(front::serve))
+            .route("/{name}/mcp", any(front::serve))
+            .route("/{name}/mcp/", any(front::serve))
+            .route(metadata::WELL_KNOWN, get(front::resource_metadata))
+            .route(&format!("{}/{{*resource}}", metadata::WELL_KNOWN), get(front::resource_metadata))
+            .with_state(Arc::clone(&self.engine))
+    }
+
+    /// No gRPC is served: the gateway only calls.
+    pub fn rpc(&self) -> tonic::service::Routes {
+        tonic::service::Routes::default()
+    }
+
+    /// Follows the catalogue, resolves credentials, closes expired sessions.
+    pub fn spawn_tasks(&self, tasks: &Tasks) {
+        let engine = &self.engine;
+        let link = self.registry.clone();
+        let data = &engine.settings.data_dir;
+        let disk = DiskCopy::Sealed(data.join("catalogue.feed"), self.sealer.clone());
+        let ready = self.readiness.check("catalogue");
+        engine.catalogue.follow(link.clone(), disk, engine.recorder.clock.clone(), tasks, ready);
+        let resolver = Resolver {
+            catalogue: Arc::clone(&engine.catalogue),
+            link,
+            sealer: self.sealer.clone(),
+            path: data.join("credentials.sealed"),
+        };
+        resolver.spawn(tasks);
+        let expired = self.expired.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(expired) = expired {
+            let token = tasks.shutdown_token();
+            let engine = Arc::clone(engine);
+            tasks.spawn::<_, std::convert::Infallible>("close-expired-sessions", async move {
+                token.run_until_cancelled(close_expired(engine, expired)).await;
+                Ok(())
+            });
+        }
+    }
+}
+
+/// Tells servers of sessions that nobody used any more.
+async fn close_expired(engine: Arc<Engine>, mut expired: mpsc::Receiver<Arc<Session>>) {
+    let mut sweep = tokio::time::interval(SWEEP);
+    loop {
+        tokio::select! {
+            session = expired.recv() => match session {
+                Some(session) => close_upstreams(&engine, &session),
+                None => return,
+            },
+            _ = sweep.tick() => engine.sessions.sweep(),
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! What a server mints and an agent brings back travels sealed: bound to caller, endpoint and server, and in time.
+
+use chrono::Duration;
+use portico_clock::SharedClock;
+use portico_mcp_types::CallParams;
+use portico_sealing::HandleSealer;
+
+use crate::access::Agent;
+use crate::refusal::{Reason, Refusal};
+
+/// How long a cursor or request state may be brought back.
+const LIFETIME: Duration = Duration::hours(1);
+
+/// Seals and opens handles.
+#[derive(Debug, Clone)]
+pub(crate) struct Handles {
+    sealer: HandleSealer,
+    clock: SharedClock,
+}
+
+/// What a handle is for; a cursor is no request state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Handle {
+    Cursor,
+    RequestState,
+}
+
+impl Handle {
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Cursor => "cursor",
+            Self::RequestState => "request_state",
+        }
+    }
+}
+
+/// Whom and what a handle is bound to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bound<'a> {
+    pub(crate) subject: &'a str,
+    pub(crate) client: &'a str,
+    pub(crate) endpoint: &'a str,
+    /// Method of a list, or [`request_digest`] of a call.
+    pub(crate) request: &'a str,
+}
+
+impl<'a> Bound<'a> {
+    pub(crate) fn new(agent: &'a Agent, request: &'a str) -> Self {
+        Self {
+            subject: &agent.subject,
+            client: &agent.principal.client_id,
+            endpoint: agent.place.id(),
+            request,
+        }
+    }
+
+    fn associated_data(&self) -> Vec<u8> {
+        let parts = [self.subject, self.client, self.endpoint, self.request];
+        // Lengths keep ("a", "bc") and ("ab", "c") apart.
+        parts.iter().flat_map(|part| format!("{}:{part}", part.len()).into_bytes()).collect()
+    }
+}
+
+impl Handles {
+    pub(crate) fn new(sealer: HandleSealer, clock: SharedClock) -> Self {
+        Self { sealer, clock }
+    }
+
+    /// What the agent gets in the place of `value`.
+    pub(crate) fn seal(&self, handle: Handle, bound: &Bound<'_>, value: &str) -> String {
+        let until = (self.clock.now() + LIFETIME).timestamp();
+        let mut payload = until.to_be_bytes().to_vec();
+        payload.extend_from_slice(value.as_bytes());
+        self.sealer.seal(handle.kind(), &bound.associated_data(), &payload)
+    }
+
+    /// What the server minted; a foreign or late handle looks like an unknown one.
+    pub(crate) fn open(&self, handle: Handle, bound: &Bound<'_>, sealed: &str) -> Result<String, Refusal> {
+        self.try_open(handle, bound, sealed).ok_or_else(|| {
+            Refusal::new(
+                Reason::UnknownHandle,
+                match handle {
+                    Handle::Cursor => "this cursor is not known here; list again from the start",
+                    Handle::RequestState => "this requestState is not known for this request; send the call anew",
+                },
+            )
+        })
+    }
+
+    fn try_open(&self, handle: Handle, bound: &Bound<'_>, sealed: &str) -> Option<String> {
+        let payload = self.sealer.open(handle.kind(), &bound.associated_data(), sealed)?;
+        let (until, value) = payload.split_first_chunk::<8>()?;
+        if i64::from_be_bytes(*until) < self.clock.now().timestamp() {
+            return None;
+        }
+        String::from_utf8(value.to_vec()).ok()
+    }
+}
+
+/// Digest of what makes a call this call: method, name and arguments (2026-07-28, MRTR, Server Requirements).
+///
+/// Arguments count by their values: a client may write its retry with other spaces or key order.
+pub(crate) fn request_digest(method: &str, params: &CallParams<'_>) -> String {
+    use base64::Engine;
+    let name = params.get("name").or(params.get("uri")).map_or("", |raw| raw.get());
+    let arguments = params.arguments().map_or("", |raw| raw.get());
+    let canonical = serde_json::from_str::<serde_json::Value>(arguments).map(|value| value.to_string());
+    let text = format!("{}:{method}{}:{name}{}", method.len(), name.len(), canonical.as_deref().unwrap_or(arguments));
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(digest)
+}

@@ -1,0 +1,122 @@
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use http::StatusCode;
+use http::header::CONTENT_TYPE;
+use http_body::Frame;
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
+
+use super::whole_response;
+use crate::call::Call;
+use crate::refusal::Refusal;
+use crate::rewrite::Rewrite;
+use crate::upstream::{JsonBody, Load, Reply, Upstream, lost, too_large};
+
+/// Passes a JSON answer on: whole if it is small, so that a broken one becomes an error; else as it comes.
+pub(crate) async fn json_response(
+    upstream: &Upstream,
+    reply: Reply,
+    rewrite: &Rewrite,
+    mut call: Call,
+) -> Result<Response, (Refusal, Call)> {
+    let limit = if rewrite.needs_whole() { upstream.settings.max_event_bytes } else { upstream.settings.inspect_bytes };
+    let Reply { status, body, load, .. } = reply;
+    match upstream.read_json(body, limit).await {
+        Ok(JsonBody::Whole(message)) => match rewrite.apply(&message) {
+            Ok(message) => {
+                call.response_bytes = message.len();
+                call.done();
+                Ok(whole_response(status, message))
+            }
+            Err(refusal) => Err((refusal, call)),
+        },
+        Ok(JsonBody::Begun(..)) if rewrite.needs_whole() => Err((too_large(), call)),
+        Ok(JsonBody::Begun(first, rest)) => {
+            let idle = Duration::from_millis(upstream.settings.idle_timeout_ms);
+            Ok(begun_response(status, JsonRelay::new(first, rest, load, call, idle)))
+        }
+        Err(refusal) => Err((refusal, call)),
+    }
+}
+
+fn begun_response(status: StatusCode, relay: JsonRelay) -> Response {
+    let mut response = Response::new(Body::new(relay));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    response
+}
+
+/// The rest of a JSON answer that is too large to be held back.
+struct JsonRelay {
+    first: Option<Bytes>,
+    rest: Incoming,
+    _load: Load,
+    call: Call,
+    idle: Duration,
+    silence: Pin<Box<Sleep>>,
+}
+
+/// An answer that broke off after it had begun: the connection is cut, so that the agent sees it too.
+#[derive(Debug, thiserror::Error)]
+#[error("the server broke off its answer")]
+struct BrokenOff;
+
+impl JsonRelay {
+    fn new(first: Bytes, rest: Incoming, load: Load, call: Call, idle: Duration) -> Self {
+        Self { first: Some(first), rest, _load: load, call, idle, silence: Box::pin(tokio::time::sleep(idle)) }
+    }
+
+    fn pass(&mut self, data: Bytes) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        self.call.response_bytes += data.len();
+        if http_body::Body::is_end_stream(&self.rest) {
+            self.call.done();
+        }
+        Poll::Ready(Some(Ok(Frame::data(data))))
+    }
+}
+
+impl http_body::Body for JsonRelay {
+    type Data = Bytes;
+    type Error = BrokenOff;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let this = &mut *self;
+        if let Some(first) = this.first.take() {
+            return this.pass(first);
+        }
+        loop {
+            match Pin::new(&mut this.rest).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    if let Ok(data) = frame.into_data() {
+                        let until = Instant::now() + this.idle;
+                        this.silence.as_mut().reset(until);
+                        return this.pass(data);
+                    }
+                }
+                Poll::Ready(None) => {
+                    this.call.done();
+                    return Poll::Ready(None);
+                }
+                Poll::Ready(Some(Err(_))) => {
+                    this.call.refused(&lost());
+                    return Poll::Ready(Some(Err(BrokenOff)));
+                }
+                Poll::Pending => {
+                    if this.silence.as_mut().poll(cx).is_ready() {
+                        this.call.refused(&lost());
+                        return Poll::Ready(Some(Err(BrokenOff)));
+                    }
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+}

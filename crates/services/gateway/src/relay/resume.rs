@@ -1,0 +1,79 @@
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use futures_util::stream;
+use portico_mcp_types::sse::keep_alive;
+use tokio_util::sync::CancellationToken;
+
+use super::events_response;
+use crate::call::Call;
+use crate::session::{EventId, Replay, Session};
+
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+struct Resumed {
+    session: Arc<Session>,
+    at: EventId,
+    queue: VecDeque<Bytes>,
+    ended: bool,
+    call: Call,
+    draining: CancellationToken,
+}
+
+/// Goes on with the stream of a call whose agent was away: what it missed, then what comes until the answer.
+pub(crate) fn resume_response(
+    session: Arc<Session>,
+    at: EventId,
+    call: Call,
+    draining: CancellationToken,
+) -> Response {
+    let resumed = Resumed { session, at, queue: VecDeque::new(), ended: false, call, draining };
+    let events = stream::unfold(resumed, |mut resumed| async move {
+        let bytes = resumed.next().await?;
+        Some((Ok::<_, Infallible>(bytes), resumed))
+    });
+    events_response(Body::from_stream(events))
+}
+
+impl Resumed {
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            if let Some(bytes) = self.queue.pop_front() {
+                self.call.response_bytes += bytes.len();
+                return Some(bytes);
+            }
+            if self.ended {
+                self.call.done();
+                return None;
+            }
+            let Replay::Call { missed, last, ended, grown } = self.session.streams.since(self.at) else {
+                self.call.done();
+                return None;
+            };
+            if !missed.is_empty() || ended {
+                (self.at.number, self.ended) = (last, ended);
+                self.queue.extend(missed);
+                continue;
+            }
+            // Registered before looking once more: what comes in between is not lost.
+            let mut growth = std::pin::pin!(grown.notified_owned());
+            growth.as_mut().enable();
+            if !matches!(self.session.streams.since(self.at), Replay::Call { missed, ended: false, .. } if missed.is_empty()) {
+                continue;
+            }
+            tokio::select! {
+                () = &mut growth => {}
+                () = tokio::time::sleep(KEEP_ALIVE) => return Some(keep_alive()),
+                () = self.draining.cancelled() => {
+                    self.call.done();
+                    return None;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,60 @@
+use portico_mcp_types::Revision;
+use serde::{Deserialize, Serialize};
+
+/// Whose session it is, and where (RS-30).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Binding {
+    pub(crate) subject: String,
+    pub(crate) client: String,
+    pub(crate) endpoint: String,
+}
+
+/// What every replica must know of a session.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) binding: Binding,
+    #[serde(with = "revision")]
+    pub(crate) revision: Revision,
+    /// The agent's `initialize` params as they were written, to open more sessions at servers.
+    pub(crate) initialize: String,
+    /// Params of the last `logging/setLevel`.
+    pub(crate) log_level: Option<String>,
+    /// URIs that the agent subscribed to; told to a server again when its session is opened anew.
+    pub(crate) subscriptions: Vec<String>,
+}
+
+/// Most subscriptions that a session remembers.
+pub(crate) const MAX_SUBSCRIPTIONS: usize = 256;
+
+mod revision {
+    use portico_mcp_types::Revision;
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    pub(super) fn serialize<S: Serializer>(revision: &Revision, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(revision.as_str())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Revision, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Revision::parse(&text).map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_round_trips() {
+        let record = Record {
+            binding: Binding { subject: "user:1".into(), client: "c".into(), endpoint: "e".into() },
+            revision: Revision::V2025_06_18,
+            initialize: r#"{"a":1.10}"#.into(),
+            log_level: None,
+            subscriptions: vec!["file:///a".into()],
+        };
+        let back: Record = serde_json::from_slice(&serde_json::to_vec(&record).unwrap()).unwrap();
+        assert_eq!(back.binding, record.binding);
+        assert_eq!((back.revision, back.initialize), (record.revision, record.initialize));
+    }
+}

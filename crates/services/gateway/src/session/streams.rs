@@ -1,0 +1,210 @@
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// Events that a session keeps for `Last-Event-ID`, over all its streams.
+const KEPT_EVENTS: usize = 64;
+/// Bytes of such events.
+const KEPT_BYTES: usize = 256 * 1024;
+/// How long an event is kept.
+const KEPT_FOR: Duration = Duration::from_secs(60);
+/// Streams that a session knows at once; the oldest ended ones are forgotten first.
+const MAX_STREAMS: usize = 256;
+
+/// Names one event: which stream of the session, and the how-manieth event on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct EventId {
+    pub(crate) stream: u32,
+    pub(crate) number: u32,
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.stream, self.number)
+    }
+}
+
+impl FromStr for EventId {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (stream, number) = text.split_once('-').ok_or(())?;
+        Ok(Self { stream: stream.parse().map_err(drop)?, number: number.parse().map_err(drop)? })
+    }
+}
+
+/// The streams of one session and the last events that went out on them.
+#[derive(Debug, Default)]
+pub(crate) struct Streams(Mutex<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    next: u32,
+    kept: VecDeque<Kept>,
+    bytes: usize,
+    open: HashMap<u32, Stream>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    id: EventId,
+    event: Bytes,
+    at: Instant,
+}
+
+#[derive(Debug)]
+struct Stream {
+    /// Begun by GET: it never ends by itself.
+    standalone: bool,
+    ended: bool,
+    /// The newest event's number.
+    last: u32,
+    grown: Arc<Notify>,
+}
+
+/// What there is to resume.
+#[derive(Debug)]
+pub(crate) enum Replay {
+    /// Nothing is known of this stream any more.
+    Unknown,
+    /// A GET stream: these events were missed, then it goes on with live ones.
+    Standalone(Vec<Bytes>, u32),
+    /// The stream of a POST: these events were missed.
+    Call {
+        missed: Vec<Bytes>,
+        /// The newest of them, or the one that was asked from.
+        last: u32,
+        ended: bool,
+        grown: Arc<Notify>,
+    },
+}
+
+impl Streams {
+    /// Opens a stream; its first event has the number 0.
+    pub(crate) fn open(&self, standalone: bool) -> u32 {
+        let mut inner = self.inner();
+        if inner.open.len() >= MAX_STREAMS {
+            let oldest = inner.open.iter().filter(|(_, s)| s.ended || s.standalone).map(|(n, _)| *n).min();
+            if let Some(oldest) = oldest {
+                inner.open.remove(&oldest);
+            }
+        }
+        let number = inner.next;
+        inner.next = inner.next.wrapping_add(1);
+        inner.open.insert(number, Stream { standalone, ended: false, last: 0, grown: Arc::default() });
+        number
+    }
+
+    /// Keeps an event that goes out, for those who may have missed it.
+    pub(crate) fn keep(&self, id: EventId, event: Bytes) {
+        let now = Instant::now();
+        let mut inner = self.inner();
+        if event.len() <= KEPT_BYTES {
+            inner.bytes += event.len();
+            inner.kept.push_back(Kept { id, event, at: now });
+        }
+        while inner.kept.len() > KEPT_EVENTS
+            || inner.bytes > KEPT_BYTES
+            || inner.kept.front().is_some_and(|oldest| now.duration_since(oldest.at) > KEPT_FOR)
+        {
+            let Some(oldest) = inner.kept.pop_front() else { break };
+            inner.bytes -= oldest.event.len();
+        }
+        if let Some(stream) = inner.open.get_mut(&id.stream) {
+            stream.last = id.number;
+            stream.grown.notify_waiters();
+        }
+    }
+
+    /// Nothing more comes on this stream.
+    pub(crate) fn end(&self, stream: u32) {
+        let mut inner = self.inner();
+        let kept = inner.kept.iter().any(|kept| kept.id.stream == stream);
+        if let Some(open) = inner.open.get_mut(&stream) {
+            open.ended = true;
+            open.grown.notify_waiters();
+        }
+        if !kept {
+            inner.open.remove(&stream);
+        }
+    }
+
+    /// What came on the stream of `after` since then; never what went out on another one.
+    pub(crate) fn since(&self, after: EventId) -> Replay {
+        let now = Instant::now();
+        let inner = self.inner();
+        let Some(stream) = inner.open.get(&after.stream) else { return Replay::Unknown };
+        let missed: Vec<(u32, Bytes)> = inner
+            .kept
+            .iter()
+            .filter(|k| k.id.stream == after.stream && k.id.number > after.number)
+            .filter(|k| now.duration_since(k.at) <= KEPT_FOR)
+            .map(|k| (k.id.number, k.event.clone()))
+            .collect();
+        let last = missed.last().map_or(after.number, |(number, _)| *number);
+        let missed = missed.into_iter().map(|(_, event)| event).collect();
+        if stream.standalone {
+            return Replay::Standalone(missed, stream.last.max(last));
+        }
+        Replay::Call { missed, last, ended: stream.ended, grown: Arc::clone(&stream.grown) }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn missed(streams: &Streams, stream: u32, number: u32) -> usize {
+        match streams.since(EventId { stream, number }) {
+            Replay::Unknown => 0,
+            Replay::Standalone(missed, _) | Replay::Call { missed, .. } => missed.len(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stream_is_replayed_from_its_own_events_only() {
+        let streams = Streams::default();
+        let (a, b) = (streams.open(false), streams.open(false));
+        for number in 1..=3 {
+            streams.keep(EventId { stream: a, number }, Bytes::from_static(b"a"));
+            streams.keep(EventId { stream: b, number }, Bytes::from_static(b"b"));
+        }
+        assert_eq!((missed(&streams, a, 0), missed(&streams, a, 1), missed(&streams, a, 3)), (3, 2, 0));
+        assert!(matches!(streams.since(EventId { stream: 77, number: 0 }), Replay::Unknown));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_ring_is_bounded_in_events_bytes_and_time() {
+        let streams = Streams::default();
+        let stream = streams.open(false);
+        for number in 1..=200 {
+            streams.keep(EventId { stream, number }, Bytes::from(vec![0; 100]));
+        }
+        assert_eq!(missed(&streams, stream, 0), KEPT_EVENTS);
+        for number in 201..=210 {
+            streams.keep(EventId { stream, number }, Bytes::from(vec![0; 60 * 1024]));
+        }
+        assert_eq!(missed(&streams, stream, 0), 4);
+        tokio::time::advance(KEPT_FOR + Duration::from_secs(1)).await;
+        assert_eq!(missed(&streams, stream, 0), 0);
+    }
+
+    #[test]
+    fn event_ids_round_trip_and_nonsense_is_none() {
+        let id = EventId { stream: 3, number: 12 };
+        assert_eq!(id.to_string().parse(), Ok(id));
+        for text in ["", "3", "3-", "-", "3-x", "99999999999-1"] {
+            assert!(text.parse::<EventId>().is_err(), "{text}");
+        }
+    }
+}

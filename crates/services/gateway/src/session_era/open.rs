@@ -1,0 +1,217 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode};
+use portico_ids::ServerId;
+use portico_mcp_types::{Envelope, Object, Revision, SESSION_ID, text_of};
+
+use super::{Leg, single};
+use crate::call::Call;
+use crate::catalogue::{Instance, Server, Snapshot};
+use crate::engine::Engine;
+use crate::front::{Inbound, Served};
+use crate::refusal::{Reason, Refusal};
+use crate::relay::whole_response;
+use crate::session::{Published, Record, UpstreamSession, sensitive};
+use crate::upstream::{Answer, Outgoing, not_mcp};
+
+/// Id of the `initialize` that Portico sends on its own.
+const OWN_INITIALIZE: &str = "\"portico-initialize\"";
+
+/// Opens a session: the server negotiates, Portico names the session (2025-11-25, Session Management).
+pub(crate) async fn initialize(engine: &Arc<Engine>, inbound: &Inbound<'_>, mut call: Call) -> Served {
+    match open_session(engine, inbound, &call).await {
+        Ok((message, session)) => {
+            call.response_bytes = message.len();
+            call.done();
+            let mut response = whole_response(StatusCode::OK, message);
+            if let Some(session) = session {
+                response.headers_mut().insert(SESSION_ID, session);
+            }
+            Ok(response)
+        }
+        Err(refusal) => Err((refusal, call)),
+    }
+}
+
+async fn open_session(
+    engine: &Arc<Engine>,
+    inbound: &Inbound<'_>,
+    call: &Call,
+) -> Result<(Bytes, Option<HeaderValue>), Refusal> {
+    let params = inbound.params.raw.map_or("{}", |raw| raw.get());
+    inbound.params.required("protocolVersion")?;
+    if params.len() > engine.settings.sessions.max_initialize_bytes {
+        return Err(Refusal::new(
+            Reason::InvalidParams,
+            format!("the params of initialize are larger than {} bytes", engine.settings.sessions.max_initialize_bytes),
+        ));
+    }
+    let agent = inbound.agent;
+    let Some(member) = single(agent) else {
+        return crate::virtual_server::initialize(engine, inbound, call).await;
+    };
+    let instance = pick(engine, &agent.snapshot, member.server)?;
+    let outgoing = Outgoing::post(inbound.body.clone()).traced(&call.correlation, &call.trace);
+    let answer = engine.upstream.exchange(&instance, outgoing).await?;
+    let (message, upstream_id) = engine.upstream.response_to(inbound.envelope.id, answer).await?;
+    let Some(negotiated) = Negotiated::read(&message)? else {
+        // The server refused; there is no session.
+        return Ok((message, None));
+    };
+    let record = Record {
+        binding: agent.binding(),
+        revision: negotiated.revision,
+        initialize: params.to_owned(),
+        log_level: None,
+        subscriptions: Vec::new(),
+    };
+    let session = engine.sessions.create(record).await?;
+    let open = UpstreamSession {
+        instance: instance.id,
+        id: upstream_id.map(sensitive),
+        revision: negotiated.revision,
+        generation: 0,
+        initialized: negotiated.result,
+    };
+    engine.sessions.publish_upstream(&session, member.server, open).await?;
+    let id = HeaderValue::try_from(session.id.as_str()).map_err(|_| not_mcp())?;
+    Ok((message, Some(id)))
+}
+
+/// What a server's answer to `initialize` says.
+struct Negotiated {
+    revision: Revision,
+    result: Bytes,
+}
+
+impl Negotiated {
+    /// `None` if the server answered with an error.
+    fn read(message: &Bytes) -> Result<Option<Self>, Refusal> {
+        let envelope = Envelope::parse(message).map_err(|_| not_mcp())?;
+        let Some(result) = envelope.result else { return Ok(None) };
+        let object = Object::parse(result.get(), "result").map_err(|_| not_mcp())?;
+        let version = object.get("protocolVersion").and_then(text_of).ok_or_else(not_mcp)?;
+        let revision = Revision::parse(&version).map_err(|_| not_mcp())?;
+        if revision.is_stateless() {
+            return Err(not_mcp());
+        }
+        Ok(Some(Self { revision, result: message.slice_ref(result.get().as_bytes()) }))
+    }
+}
+
+/// An instance that speaks the session era.
+pub(crate) fn pick(engine: &Engine, snapshot: &Snapshot, server: ServerId) -> Result<Arc<Instance>, Refusal> {
+    let server = snapshot.server(server).ok_or_else(|| no_instance(None))?;
+    match server.pick(|eras| eras.session, engine.random()) {
+        Some(instance) => Ok(Arc::clone(instance)),
+        None if server.enabled && server.speaks(|eras| eras.stateless) => Err(not_bridged(server)),
+        None => Err(no_instance(Some(server))),
+    }
+}
+
+pub(crate) fn no_instance(server: Option<&Arc<Server>>) -> Refusal {
+    let message = match server {
+        Some(server) if !server.enabled => {
+            format!("the server {} is disabled; its owner can enable it", server.name)
+        }
+        Some(server) => format!("no instance of the server {} can be called just now; try again later", server.name),
+        None => "the server behind this endpoint no longer exists".to_owned(),
+    };
+    Refusal::new(Reason::NoInstance, message)
+}
+
+fn not_bridged(server: &Server) -> Refusal {
+    Refusal::new(
+        Reason::EraNotBridged,
+        format!(
+            "the server {} speaks only revision 2026-07-28 and later, and Portico does not bridge revisions yet; \
+             use a client that speaks 2026-07-28",
+            server.name
+        ),
+    )
+    .with_data("supported", format!("[\"{}\"]", Revision::NEWEST))
+}
+
+impl Leg<'_> {
+    /// The session at the server, opened if this is the first use or the server has forgotten it.
+    pub(crate) async fn open(&self, generation: u32) -> Result<Arc<UpstreamSession>, Refusal> {
+        let sessions = &self.engine.sessions;
+        if let Some(open) = sessions.upstream(self.session, self.server, generation).await? {
+            return Ok(open);
+        }
+        let instance = pick(self.engine, &self.agent.snapshot, self.server)?;
+        let own = self.initialize_at(&instance, generation).await?;
+        match sessions.publish_upstream(self.session, self.server, own).await? {
+            Published::First(open) => {
+                self.restore(&instance, &open).await;
+                Ok(open)
+            }
+            Published::Lost { first, own } => {
+                close(self.engine, &instance, &own);
+                Ok(first)
+            }
+        }
+    }
+
+    async fn initialize_at(&self, instance: &Instance, generation: u32) -> Result<UpstreamSession, Refusal> {
+        let record = self.session.record();
+        let body = format!(
+            "{{\"jsonrpc\":\"2.0\",\"id\":{OWN_INITIALIZE},\"method\":\"initialize\",\"params\":{}}}",
+            record.initialize
+        );
+        let outgoing = Outgoing::post(Bytes::from(body.clone())).traced(&self.call.correlation, &self.call.trace);
+        let answer = self.engine.upstream.housekeeping(instance, outgoing).await?;
+        let own = Envelope::parse(body.as_bytes())?;
+        let (message, id) = self.engine.upstream.response_to(own.id, answer).await?;
+        let negotiated = Negotiated::read(&message)?.ok_or_else(|| {
+            Refusal::new(Reason::UpstreamFailed, "the server refused to open a session; its owner can find out why")
+        })?;
+        Ok(UpstreamSession {
+            instance: instance.id,
+            id: id.map(sensitive),
+            revision: negotiated.revision,
+            generation,
+            initialized: negotiated.result,
+        })
+    }
+
+    /// Tells a server what the agent told its forgotten session; failures are the server's loss, not the call's.
+    async fn restore(&self, instance: &Instance, open: &UpstreamSession) {
+        let record = self.session.record();
+        let mut messages = vec![r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#.to_owned()];
+        if let Some(level) = &record.log_level {
+            messages.push(format!(
+                r#"{{"jsonrpc":"2.0","id":"portico-level","method":"logging/setLevel","params":{level}}}"#
+            ));
+        }
+        if open.generation > 0 {
+            messages.extend(record.subscriptions.iter().map(|uri| {
+                let uri = serde_json::Value::from(uri.as_str());
+                format!(
+                    r#"{{"jsonrpc":"2.0","id":"portico-subscribe","method":"resources/subscribe","params":{{"uri":{uri}}}}}"#
+                )
+            }));
+        }
+        for message in messages {
+            let outgoing = Outgoing::post(Bytes::from(message)).in_session(open.id.as_ref(), open.revision);
+            if let Err(refusal) = self.engine.upstream.housekeeping(instance, outgoing).await {
+                tracing::warn!(server.id = %self.server, reason = refusal.reason.as_str(), "a session cannot be restored whole");
+            }
+        }
+    }
+}
+
+/// Tells a server that a session is over, without waiting for it.
+pub(crate) fn close(engine: &Arc<Engine>, instance: &Arc<Instance>, open: &UpstreamSession) {
+    if open.id.is_none() {
+        return;
+    }
+    let outgoing = Outgoing::delete().in_session(open.id.as_ref(), open.revision);
+    let (task_engine, instance) = (Arc::clone(engine), Arc::clone(instance));
+    engine.tasks.spawn_short("gateway.close-session", async move {
+        if let Err(refusal) = task_engine.upstream.housekeeping(&instance, outgoing).await {
+            tracing::debug!(reason = refusal.reason.as_str(), "a server was not told that a session is over");
+        }
+    });
+}

@@ -1,0 +1,244 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::StatusCode;
+use portico_mcp_types::sse::SseEvent;
+use portico_mcp_types::{Envelope, Kind, Object, PROTOCOL_VERSION, Revision, Splice, code, method, result_answer};
+
+use super::{Leg, session_of, single};
+use crate::access::{Liveness, StreamKind};
+use crate::call::Call;
+use crate::engine::Engine;
+use crate::front::{Inbound, Refused, Served};
+use crate::handles::{Bound, Handle};
+use crate::refusal::{Reason, Refusal};
+use crate::relay::{
+    EventRelay, RelayParts, Reopen, SessionStream, accepted, events_response, json_response, whole_response,
+};
+use crate::rewrite::{Rewrite, Seal};
+use crate::session::{EventId, Session, UpstreamSession};
+use crate::upstream::{Answer, JsonBody, Outgoing, Reply, lost, not_mcp, too_large};
+use crate::virtual_server;
+
+/// A message within a session.
+pub(crate) async fn message(engine: &Arc<Engine>, inbound: &Inbound<'_>, session: &str, mut call: Call) -> Served {
+    let version = inbound.header(&PROTOCOL_VERSION);
+    let session = match session_of(engine, inbound.agent, session, version).await {
+        Ok(session) => session,
+        Err(refusal) => return Err((refusal, call)),
+    };
+    if let Err(refusal) = engine.recorder.audit.admit(may_change(inbound.envelope.method())) {
+        return Err((refusal, call));
+    }
+    if inbound.envelope.method() == method::PING && inbound.envelope.kind == Kind::Request {
+        call.done();
+        return Ok(whole_response(StatusCode::OK, result_answer(inbound.envelope.id, "{}")));
+    }
+    match single(inbound.agent) {
+        Some(member) => pass(engine, inbound, &session, member.server, call).await,
+        None => virtual_server::message(engine, inbound, &session, call).await,
+    }
+}
+
+/// Whether a method may change something behind the gateway.
+pub(crate) fn may_change(name: &str) -> bool {
+    !matches!(
+        name,
+        method::PING
+            | method::TOOLS_LIST
+            | method::PROMPTS_LIST
+            | method::PROMPTS_GET
+            | method::RESOURCES_LIST
+            | method::RESOURCE_TEMPLATES_LIST
+            | method::RESOURCES_READ
+            | method::COMPLETE
+            | method::DISCOVER
+            | method::LISTEN
+    ) && !name.starts_with("notifications/")
+}
+
+/// Passes a message on to the one server of an endpoint.
+async fn pass(
+    engine: &Arc<Engine>,
+    inbound: &Inbound<'_>,
+    session: &Arc<Session>,
+    server: portico_ids::ServerId,
+    mut call: Call,
+) -> Served {
+    let body = match open_cursor(engine, inbound) {
+        Ok(body) => body,
+        Err(refusal) => return Err((refusal, call)),
+    };
+    let leg = Leg { engine, agent: inbound.agent, session, server, call: &call };
+    let (answer, open) = match leg.exchange(body).await {
+        Ok(answered) => answered,
+        Err(refusal) => return Err((refusal, call)),
+    };
+    if inbound.envelope.kind != Kind::Request {
+        call.done();
+        return Ok(accepted());
+    }
+    if let Err(refusal) = remember(engine, inbound, session).await {
+        return Err((refusal, call));
+    }
+    let rewrite = rewrite_for(engine, inbound);
+    deliver(Delivery { engine, inbound, session, server, open: &open, rewrite }, answer, call).await
+}
+
+/// How an answer within a session goes to its agent.
+#[derive(Debug)]
+pub(crate) struct Delivery<'a> {
+    pub(crate) engine: &'a Arc<Engine>,
+    pub(crate) inbound: &'a Inbound<'a>,
+    pub(crate) session: &'a Arc<Session>,
+    pub(crate) server: portico_ids::ServerId,
+    pub(crate) open: &'a UpstreamSession,
+    pub(crate) rewrite: Rewrite,
+}
+
+/// Sends an answer on: JSON as JSON, events as events.
+pub(crate) async fn deliver(to: Delivery<'_>, answer: Answer, mut call: Call) -> Served {
+    match answer {
+        Answer::Json(reply) => json_response(&to.engine.upstream, reply, &to.rewrite, call).await,
+        Answer::Read(status, message) => match to.rewrite.apply(&message) {
+            Ok(message) => {
+                call.response_bytes = message.len();
+                call.done();
+                Ok(whole_response(status, message))
+            }
+            Err(refusal) => Err((refusal, call)),
+        },
+        Answer::Events(reply) => Ok(events_response(relay(to, reply, call))),
+        Answer::Accepted => Err((not_mcp(), call)),
+        Answer::NotFound | Answer::MethodNotAllowed => Err((gone(), call)),
+    }
+}
+
+fn relay(to: Delivery<'_>, reply: Reply, call: Call) -> EventRelay {
+    let Delivery { engine, inbound, session, server, open, rewrite } = to;
+    let stream = session.streams.open(false);
+    EventRelay::new(RelayParts {
+        engine: Arc::clone(engine),
+        upstream: reply.body,
+        load: reply.load,
+        request: Some(inbound.envelope.id.as_json().to_owned()),
+        stream: Some(SessionStream { session: Arc::clone(session), stream, number: 0 }),
+        rewrite,
+        call,
+        liveness: Liveness::new(&engine.verifier, inbound.agent, StreamKind::Call),
+        reopen: Some(Reopen { server, instance: open.instance, session: open.id.clone(), revision: open.revision }),
+        first: priming(session.revision(), stream),
+    })
+}
+
+/// The event that lets an agent resume a stream on which nothing has come yet (2025-11-25, Sending Messages).
+pub(crate) fn priming(revision: Revision, stream: u32) -> Vec<Bytes> {
+    if revision < Revision::V2025_11_25 {
+        return Vec::new();
+    }
+    let id = EventId { stream, number: 0 }.to_string();
+    vec![SseEvent { id: Some(id.into()), ..SseEvent::default() }.encode()]
+}
+
+/// Whether a method answers pages with cursors.
+pub(crate) fn is_list(name: &str) -> bool {
+    matches!(
+        name,
+        method::TOOLS_LIST | method::PROMPTS_LIST | method::RESOURCES_LIST | method::RESOURCE_TEMPLATES_LIST
+    )
+}
+
+/// The body with the server's own cursor in the place of the sealed one.
+pub(crate) fn open_cursor(engine: &Engine, inbound: &Inbound<'_>) -> Result<Bytes, Refusal> {
+    let name = inbound.envelope.method();
+    if !is_list(name) {
+        return Ok(inbound.body.clone());
+    }
+    let (Some(sealed), Some(raw)) = (inbound.params.cursor()?, inbound.params.get("cursor")) else {
+        return Ok(inbound.body.clone());
+    };
+    let cursor = engine.handles.open(Handle::Cursor, &Bound::new(inbound.agent, name), &sealed)?;
+    let mut splice = Splice::new(inbound.body);
+    splice.replace_text(raw, &cursor);
+    Ok(splice.apply())
+}
+
+pub(crate) fn rewrite_for(engine: &Engine, inbound: &Inbound<'_>) -> Rewrite {
+    if !is_list(inbound.envelope.method()) {
+        return Rewrite::Nothing;
+    }
+    Rewrite::Seal(Box::new(Seal {
+        handles: engine.handles.clone(),
+        handle: Handle::Cursor,
+        agent: Arc::clone(inbound.agent),
+        request: inbound.body.clone(),
+    }))
+}
+
+/// Keeps what a server would have to be told again if it forgot the session.
+pub(crate) async fn remember(engine: &Engine, inbound: &Inbound<'_>, session: &Session) -> Result<(), Refusal> {
+    match inbound.envelope.method() {
+        method::SET_LEVEL => {
+            let params = inbound.params.raw.map_or("{}", |raw| raw.get());
+            engine.sessions.remember_log_level(session, params).await
+        }
+        name @ (method::RESOURCES_SUBSCRIBE | method::RESOURCES_UNSUBSCRIBE) => {
+            let uri = inbound.params.uri()?;
+            engine.sessions.remember_subscription(session, &uri, name == method::RESOURCES_SUBSCRIBE).await
+        }
+        _ => Ok(()),
+    }
+}
+
+impl Leg<'_> {
+    /// Sends a message within the session at the server; a session that the server has forgotten is opened anew
+    /// once, without the agent noticing.
+    pub(crate) async fn exchange(&self, body: Bytes) -> Result<(Answer, Arc<UpstreamSession>), Refusal> {
+        let open = self.open(0).await?;
+        if let Some(answer) = self.try_exchange(&open, body.clone()).await? {
+            return Ok((answer, open));
+        }
+        let open = self.open(open.generation + 1).await?;
+        match self.try_exchange(&open, body).await? {
+            Some(answer) => Ok((answer, open)),
+            None => Err(gone()),
+        }
+    }
+
+    /// `None` if the server no longer knows the session, or its instance is gone.
+    async fn try_exchange(&self, open: &UpstreamSession, body: Bytes) -> Result<Option<Answer>, Refusal> {
+        let Some(instance) = self.agent.snapshot.instance(self.server, open.instance) else { return Ok(None) };
+        let outgoing = Outgoing::post(body)
+            .in_session(open.id.as_ref(), open.revision)
+            .traced(&self.call.correlation, &self.call.trace);
+        match self.engine.upstream.exchange(instance, outgoing).await? {
+            Answer::NotFound => Ok(None),
+            Answer::Json(reply) if reply.status == StatusCode::BAD_REQUEST && open.id.is_some() => {
+                self.read_bad_request(reply).await
+            }
+            answer => Ok(Some(answer)),
+        }
+    }
+
+    /// Some servers answer 400 for a session that they do not know, with an error that belongs to no request.
+    async fn read_bad_request(&self, reply: Reply) -> Result<Option<Answer>, Refusal> {
+        let limit = self.engine.upstream.settings.inspect_bytes;
+        let JsonBody::Whole(message) = self.engine.upstream.read_json(reply.body, limit).await? else {
+            return Err(too_large());
+        };
+        let forgotten = Object::parse(std::str::from_utf8(&message).unwrap_or(""), "answer").is_ok_and(|answer| {
+            let error = answer.get("error").and_then(|error| Object::parse(error.get(), "error").ok());
+            let said = error.and_then(|error| error.get("code")).map_or("", |raw| raw.get());
+            answer.get("id").is_none_or(|id| id.get() == "null") && said == code::SERVER_ERROR.to_string()
+        });
+        Ok((!forgotten).then_some(Answer::Read(reply.status, message)))
+    }
+}
+
+/// The server answered as if there were nothing at its address.
+pub(crate) fn gone() -> Refusal {
+    Refusal::new(
+        Reason::UpstreamFailed,
+        "the server does not take this request at its registered address; its owner must check the address",
+    )
+}

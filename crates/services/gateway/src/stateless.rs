@@ -1,0 +1,237 @@
+//! The stateless era (2026-07-28): every request stands for itself, and a disconnect is its cancellation.
+
+mod checks;
+mod mirror;
+mod tool_headers;
+
+pub(crate) use tool_headers::ToolHeaders;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use portico_ids::ServerId;
+use portico_mcp_types::{
+    Kind, MCP_METHOD, MCP_NAME, MCP_PARAM_PREFIX, Object, PROTOCOL_VERSION, Revision, Splice, code, method,
+};
+
+use crate::access::{Agent, Liveness, Place, StreamKind};
+use crate::call::Call;
+use crate::catalogue::{Instance, Server, Snapshot};
+use crate::engine::Engine;
+use crate::front::{Inbound, Served};
+use crate::handles::{Bound, Handle, request_digest};
+use crate::refusal::{Reason, Refusal};
+use crate::relay::{EventRelay, RelayParts, accepted, events_response, json_response, whole_response};
+use crate::rewrite::{Rewrite, Seal};
+use crate::session_era::{gone, is_list, may_change, no_instance, open_cursor, rewrite_for};
+use crate::upstream::{Answer, JsonBody, Outgoing, Reply, not_mcp, too_large};
+use crate::virtual_server;
+
+/// Serves one message.
+pub(crate) async fn serve(engine: &Arc<Engine>, inbound: &Inbound<'_>, call: Call) -> Served {
+    let checked = checks::check(inbound).and_then(|()| engine.recorder.audit.admit(may_change(inbound.envelope.method())));
+    if let Err(refusal) = checked {
+        return Err((refusal, call));
+    }
+    let member = match &inbound.agent.place {
+        Place::Endpoint(endpoint) => endpoint.single(),
+        Place::Root { .. } => None,
+    };
+    match member {
+        Some(member) => pass(engine, inbound, member.server, call).await,
+        None => virtual_server::stateless(engine, inbound, call).await,
+    }
+}
+
+async fn pass(engine: &Arc<Engine>, inbound: &Inbound<'_>, server: ServerId, mut call: Call) -> Served {
+    let leg = StatelessLeg { engine, inbound, server, call: &call };
+    let (answer, rewrite) = match leg.exchange().await {
+        Ok(answered) => answered,
+        Err(refusal) => return Err((refusal, call)),
+    };
+    if inbound.envelope.kind != Kind::Request {
+        call.done();
+        return Ok(accepted());
+    }
+    deliver(engine, inbound, answer, rewrite, call).await
+}
+
+/// Sends an answer on.
+pub(crate) async fn deliver(
+    engine: &Arc<Engine>,
+    inbound: &Inbound<'_>,
+    answer: Answer,
+    rewrite: Rewrite,
+    mut call: Call,
+) -> Served {
+    match answer {
+        Answer::Json(reply) => json_response(&engine.upstream, reply, &rewrite, call).await,
+        Answer::Read(status, message) => match rewrite.apply(&message) {
+            Ok(message) => {
+                call.response_bytes = message.len();
+                call.done();
+                Ok(whole_response(status, message))
+            }
+            Err(refusal) => Err((refusal, call)),
+        },
+        Answer::Events(reply) => Ok(events_response(relay(engine, inbound, reply, rewrite, call))),
+        Answer::Accepted => Err((not_mcp(), call)),
+        Answer::NotFound | Answer::MethodNotAllowed => Err((gone(), call)),
+    }
+}
+
+fn relay(engine: &Arc<Engine>, inbound: &Inbound<'_>, reply: Reply, rewrite: Rewrite, call: Call) -> EventRelay {
+    let kind = if inbound.envelope.method() == method::LISTEN { StreamKind::Listen } else { StreamKind::Call };
+    EventRelay::new(RelayParts {
+        engine: Arc::clone(engine),
+        upstream: reply.body,
+        load: reply.load,
+        request: Some(inbound.envelope.id.as_json().to_owned()),
+        stream: None,
+        rewrite,
+        call,
+        liveness: Liveness::new(&engine.verifier, inbound.agent, kind),
+        reopen: None,
+        first: Vec::new(),
+    })
+}
+
+/// One exchange with one server, in the stateless era.
+#[derive(Debug, Clone, Copy)]
+struct StatelessLeg<'a> {
+    engine: &'a Arc<Engine>,
+    inbound: &'a Inbound<'a>,
+    server: ServerId,
+    call: &'a Call,
+}
+
+impl StatelessLeg<'_> {
+    async fn exchange(&self) -> Result<(Answer, Rewrite), Refusal> {
+        let instance = pick(self.engine, &self.inbound.agent.snapshot, self.server)?;
+        self.check_mirrored(&instance).await?;
+        let body = self.body()?;
+        let answer = self.send(&instance, body.clone()).await?;
+        let rewrite = self.rewrite();
+        if self.inbound.envelope.method() == method::TOOLS_LIST {
+            return Ok((self.learn(answer).await?, rewrite));
+        }
+        match answer {
+            Answer::Json(reply) if reply.status.is_client_error() => {
+                Ok((self.judge_error(&instance, reply).await?, rewrite))
+            }
+            Answer::NotFound | Answer::MethodNotAllowed => Err(not_bridged(self.inbound.agent, self.server)),
+            answer => Ok((answer, rewrite)),
+        }
+    }
+
+    async fn send(&self, instance: &Instance, body: Bytes) -> Result<Answer, Refusal> {
+        let mut outgoing = Outgoing::post(body).traced(&self.call.correlation, &self.call.trace);
+        copy_headers(&self.inbound.head.headers, &mut outgoing.headers);
+        self.engine.upstream.exchange(instance, outgoing).await
+    }
+
+    /// The body with the server's own handles in the place of the sealed ones.
+    fn body(&self) -> Result<Bytes, Refusal> {
+        let Inbound { envelope, params, agent, body, .. } = *self.inbound;
+        if is_list(envelope.method()) {
+            return open_cursor(self.engine, self.inbound);
+        }
+        let (Some(sealed), Some(raw)) = (params.request_state()?, params.get("requestState")) else {
+            return Ok(body.clone());
+        };
+        let digest = request_digest(envelope.method(), params);
+        let state = self.engine.handles.open(Handle::RequestState, &Bound::new(agent, &digest), &sealed)?;
+        let mut splice = Splice::new(body);
+        splice.replace_text(raw, &state);
+        Ok(splice.apply())
+    }
+
+    fn rewrite(&self) -> Rewrite {
+        match self.inbound.envelope.method() {
+            method::TOOLS_CALL | method::PROMPTS_GET | method::RESOURCES_READ => Rewrite::Seal(Box::new(Seal {
+                handles: self.engine.handles.clone(),
+                handle: Handle::RequestState,
+                agent: Arc::clone(self.inbound.agent),
+                request: self.inbound.body.clone(),
+            })),
+            _ => rewrite_for(self.engine, self.inbound),
+        }
+    }
+
+    /// Notes which parameters of tools are mirrored, and leaves out tools whose annotations are invalid.
+    async fn learn(&self, answer: Answer) -> Result<Answer, Refusal> {
+        let Answer::Json(reply) = answer else { return Ok(answer) };
+        let status = reply.status;
+        let limit = self.engine.upstream.settings.max_event_bytes;
+        let JsonBody::Whole(message) = self.engine.upstream.read_json(reply.body, limit).await? else {
+            return Err(too_large());
+        };
+        Ok(Answer::Read(status, self.engine.tool_headers.learn(self.server, &message)))
+    }
+
+    /// An error of a server that does not know this era means something else than what it says.
+    async fn judge_error(&self, instance: &Instance, reply: Reply) -> Result<Answer, Refusal> {
+        let status = reply.status;
+        let limit = self.engine.upstream.settings.inspect_bytes;
+        let JsonBody::Whole(message) = self.engine.upstream.read_json(reply.body, limit).await? else {
+            return Err(too_large());
+        };
+        let error = std::str::from_utf8(&message).ok().and_then(|text| Object::parse(text, "answer").ok());
+        let own_id = error.as_ref().and_then(|e| e.get("id")).map(|raw| raw.get());
+        let said = error.as_ref().and_then(|e| e.get("error")).and_then(|e| Object::parse(e.get(), "error").ok());
+        let said = said.and_then(|error| error.get("code")).and_then(|raw| raw.get().parse::<i32>().ok());
+        if said == Some(code::HEADER_MISMATCH) {
+            // The tool may have changed: the next call lists its parameters anew.
+            self.engine.tool_headers.forget(self.server);
+        }
+        let foreign = own_id != Some(self.inbound.envelope.id.as_json());
+        if foreign && matches!(said, None | Some(code::SERVER_ERROR | code::INVALID_REQUEST)) && instance.eras.session {
+            return Err(not_bridged(self.inbound.agent, self.server));
+        }
+        Ok(Answer::Read(status, message))
+    }
+}
+
+/// The headers that mirror the body; all were compared with it (RS-33).
+fn copy_headers(from: &HeaderMap, to: &mut HeaderMap) {
+    for (name, value) in from {
+        let mirrors = name == PROTOCOL_VERSION
+            || name == MCP_METHOD
+            || name == MCP_NAME
+            || name.as_str().starts_with(MCP_PARAM_PREFIX);
+        if mirrors {
+            to.insert(name.clone(), value.clone());
+        }
+    }
+}
+
+/// An instance that speaks the stateless era.
+pub(crate) fn pick(engine: &Engine, snapshot: &Snapshot, server: ServerId) -> Result<Arc<Instance>, Refusal> {
+    let found = snapshot.server(server).ok_or_else(|| no_instance(None))?;
+    match found.pick(|eras| eras.stateless, engine.random()) {
+        Some(instance) => Ok(Arc::clone(instance)),
+        None if found.enabled && found.speaks(|eras| eras.session) => Err(refuse_bridging(found)),
+        None => Err(no_instance(Some(found))),
+    }
+}
+
+fn not_bridged(agent: &Agent, server: ServerId) -> Refusal {
+    agent.snapshot.server(server).map_or_else(|| no_instance(None), |server| refuse_bridging(server))
+}
+
+/// Says which revisions to use instead, in the form that clients of both eras fall back by (2026-07-28, Versioning).
+fn refuse_bridging(server: &Server) -> Refusal {
+    let supported: Vec<&str> =
+        Revision::ALL.iter().rev().filter(|r| !r.is_stateless() && **r > Revision::V2024_11_05).map(|r| r.as_str()).collect();
+    Refusal::new(
+        Reason::EraNotBridged,
+        format!(
+            "the server {} speaks only revisions up to 2025-11-25, and Portico does not bridge revisions yet; send \
+             initialize and open a session",
+            server.name
+        ),
+    )
+    .with_data("supported", serde_json::Value::from(supported).to_string())
+    .with_data("requested", format!("\"{}\"", Revision::NEWEST))
+}

@@ -1,0 +1,228 @@
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderName;
+use moka::sync::Cache;
+use portico_ids::ServerId;
+use portico_mcp_types::{Envelope, MCP_PARAM_PREFIX, Object, Splice, text_of};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+/// How long a list of tools is believed.
+const BELIEVED: Duration = Duration::from_secs(300);
+/// Most servers whose tools are remembered.
+const MAX_SERVERS: u64 = 10_000;
+/// Deepest property path that is searched for annotations.
+const MAX_DEPTH: usize = 16;
+
+/// Which parameters of which tools are mirrored into headers (2026-07-28, Custom Headers from Tool Parameters).
+#[derive(Debug)]
+pub(crate) struct ToolHeaders(Cache<ServerId, Arc<Tools>>);
+
+/// The annotated tools of one server; tools without annotations are not listed.
+pub(crate) type Tools = HashMap<String, Vec<Mirrored>>;
+
+/// One parameter and its header.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Mirrored {
+    /// Keys from `arguments` down to the value.
+    pub(crate) path: Vec<String>,
+    pub(crate) header: HeaderName,
+    pub(crate) integer: bool,
+}
+
+impl Default for ToolHeaders {
+    fn default() -> Self {
+        Self(Cache::builder().max_capacity(MAX_SERVERS).time_to_live(BELIEVED).build())
+    }
+}
+
+impl ToolHeaders {
+    /// What is known of a server's tools; `None` if they were not listed lately.
+    pub(crate) fn known(&self, server: ServerId) -> Option<Arc<Tools>> {
+        self.0.get(&server)
+    }
+
+    /// The tools will be listed before the next call.
+    pub(crate) fn forget(&self, server: ServerId) {
+        self.0.invalidate(&server);
+    }
+
+    pub(crate) fn set(&self, server: ServerId, tools: Tools) {
+        self.0.insert(server, Arc::new(tools));
+    }
+
+    /// Takes in one page of a list that passes by; gives it without the tools whose annotations are invalid.
+    pub(crate) fn learn(&self, server: ServerId, message: &Bytes) -> Bytes {
+        let Some(page) = Page::read(message) else { return message.clone() };
+        // A page alone does not say what the other pages hold: only what is known already is completed.
+        if page.is_whole {
+            self.set(server, page.annotated.clone());
+        } else if let Some(known) = self.known(server) {
+            let mut tools = Tools::clone(&known);
+            tools.extend(page.annotated.clone());
+            self.set(server, tools);
+        }
+        page.without_invalid(message)
+    }
+}
+
+/// What one page of `tools/list` says.
+pub(crate) struct Page<'a> {
+    tools: &'a RawValue,
+    valid: Vec<&'a RawValue>,
+    any_invalid: bool,
+    pub(crate) annotated: Tools,
+    pub(crate) next: Option<String>,
+    is_whole: bool,
+}
+
+impl<'a> Page<'a> {
+    pub(crate) fn read(message: &'a [u8]) -> Option<Self> {
+        let envelope = Envelope::parse(message).ok()?;
+        let result = Object::parse(envelope.result?.get(), "result").ok()?;
+        let tools = result.get("tools")?;
+        let all: Vec<&'a RawValue> = serde_json::from_str(tools.get()).ok()?;
+        let next = result.get("nextCursor").and_then(text_of).map(std::borrow::Cow::into_owned);
+        let (mut valid, mut annotated) = (Vec::with_capacity(all.len()), Tools::new());
+        for raw in &all {
+            let tool = Object::parse(raw.get(), "tool").ok()?;
+            let name = tool.get("name").and_then(text_of).unwrap_or_default();
+            match mirrored(tool.get("inputSchema")) {
+                Ok(mirrored) => {
+                    if !mirrored.is_empty() {
+                        annotated.insert(name.into_owned(), mirrored);
+                    }
+                    valid.push(*raw);
+                }
+                Err(why) => tracing::warn!(tool = %name, why, "a tool is left out: its x-mcp-header annotations are invalid"),
+            }
+        }
+        let any_invalid = valid.len() < all.len();
+        Some(Self { tools, valid, any_invalid, annotated, is_whole: next.is_none(), next })
+    }
+
+    fn without_invalid(&self, message: &Bytes) -> Bytes {
+        if !self.any_invalid {
+            return message.clone();
+        }
+        let kept: Vec<&str> = self.valid.iter().map(|raw| raw.get()).collect();
+        let mut splice = Splice::new(message);
+        splice.replace(self.tools, format!("[{}]", kept.join(",")));
+        splice.apply()
+    }
+}
+
+/// The mirrored parameters of one input schema, or why its annotations are invalid.
+fn mirrored(schema: Option<&RawValue>) -> Result<Vec<Mirrored>, &'static str> {
+    let Some(schema) = schema else { return Ok(Vec::new()) };
+    if memchr::memmem::find(schema.get().as_bytes(), ANNOTATION.as_bytes()).is_none() {
+        return Ok(Vec::new());
+    }
+    let Ok(schema) = serde_json::from_str::<Value>(schema.get()) else { return Ok(Vec::new()) };
+    let mut found = Vec::new();
+    collect(&schema, &mut Vec::new(), &mut found)?;
+    if count(&schema) != found.len() {
+        return Err("an annotation is not reachable by properties alone");
+    }
+    let mut seen = HashSet::new();
+    if !found.iter().all(|mirrored: &Mirrored| seen.insert(mirrored.header.clone())) {
+        return Err("two annotations name the same header");
+    }
+    Ok(found)
+}
+
+const ANNOTATION: &str = "x-mcp-header";
+
+fn collect(schema: &Value, path: &mut Vec<String>, found: &mut Vec<Mirrored>) -> Result<(), &'static str> {
+    let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return Ok(()) };
+    if path.len() >= MAX_DEPTH {
+        return Err("properties nest too deep");
+    }
+    for (key, property) in properties {
+        path.push(key.clone());
+        if let Some(annotation) = property.get(ANNOTATION) {
+            let name = annotation.as_str().filter(|name| !name.is_empty()).ok_or("a header name is not a text")?;
+            let header = HeaderName::try_from(format!("{MCP_PARAM_PREFIX}{name}"))
+                .map_err(|_| "a header name is not a token")?;
+            let kind = property.get("type").and_then(Value::as_str);
+            if !matches!(kind, Some("string" | "integer" | "boolean")) {
+                return Err("only strings, integers and booleans can be mirrored");
+            }
+            found.push(Mirrored { path: path.clone(), header, integer: kind == Some("integer") });
+        }
+        collect(property, path, found)?;
+        path.pop();
+    }
+    Ok(())
+}
+
+/// How many annotations there are anywhere; a property that is itself called `x-mcp-header` is none.
+fn count(value: &Value) -> usize {
+    match value {
+        Value::Object(members) => members
+            .iter()
+            .map(|(key, member)| {
+                let inner = if key == "properties" {
+                    member.as_object().map_or(0, |all| all.values().map(count).sum())
+                } else if matches!(key.as_str(), "default" | "const" | "enum" | "examples") {
+                    0
+                } else {
+                    count(member)
+                };
+                inner + usize::from(key == ANNOTATION)
+            })
+            .sum(),
+        Value::Array(items) => items.iter().map(count).sum(),
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalogue::testing::server_id;
+
+    fn of(schema: &str) -> Result<Vec<Mirrored>, &'static str> {
+        mirrored(Some(&serde_json::from_str::<Box<RawValue>>(schema).unwrap()))
+    }
+
+    #[test]
+    fn annotations_are_found_along_properties() {
+        let found = of(
+            r#"{"properties":{"region":{"type":"string","x-mcp-header":"Region"},"o":{"properties":{"n":{"type":"integer","x-mcp-header":"N"}}}}}"#,
+        )
+        .unwrap();
+        assert_eq!(found.len(), 2);
+        assert!(found.iter().any(|m| m.path == ["region"] && m.header == "mcp-param-region" && !m.integer));
+        assert!(found.iter().any(|m| m.path == ["o", "n"] && m.integer));
+    }
+
+    #[test]
+    fn invalid_annotations_are_refused() {
+        for schema in [
+            r#"{"properties":{"a":{"type":"string","x-mcp-header":""}}}"#,
+            r#"{"properties":{"a":{"type":"string","x-mcp-header":"a b"}}}"#,
+            r#"{"properties":{"a":{"type":"number","x-mcp-header":"A"}}}"#,
+            r#"{"properties":{"a":{"type":"array","items":{"type":"string","x-mcp-header":"A"}}}}"#,
+            r#"{"oneOf":[{"properties":{"a":{"type":"string","x-mcp-header":"A"}}}]}"#,
+            r#"{"properties":{"a":{"type":"string","x-mcp-header":"A"},"b":{"type":"string","x-mcp-header":"a"}}}"#,
+        ] {
+            assert!(of(schema).is_err(), "{schema}");
+        }
+        assert_eq!(of(r#"{"properties":{"x-mcp-header":{"type":"string"}}}"#), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn a_tool_with_invalid_annotations_is_left_out_of_the_list() {
+        let message = Bytes::from_static(
+            br#"{"jsonrpc":"2.0","id":1,"result":{"tools":[ {"name":"ok","n":1.10}, {"name":"bad","inputSchema":{"properties":{"a":{"type":"number","x-mcp-header":"A"}}}}],"k":1}}"#,
+        );
+        let headers = ToolHeaders::default();
+        let kept = headers.learn(server_id(1), &message);
+        assert_eq!(kept, &br#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"ok","n":1.10}],"k":1}}"#[..]);
+        assert!(headers.known(server_id(1)).unwrap().is_empty());
+    }
+}
