@@ -3,9 +3,14 @@
 use std::{fmt, io, io::Write, sync::Mutex};
 
 use opentelemetry::trace::TracerProvider as _;
-use tracing::{Subscriber, level_filters::LevelFilter};
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use tracing::Subscriber;
 use tracing_subscriber::{
-    EnvFilter, Layer, Registry, filter::Directive, fmt::MakeWriter, layer::SubscriberExt as _,
+    EnvFilter, Layer, Registry,
+    filter::{Directive, filter_fn},
+    fmt::MakeWriter,
+    layer::SubscriberExt as _,
+    registry::LookupSpan,
     util::SubscriberInitExt as _,
 };
 
@@ -15,6 +20,9 @@ use crate::{
     otlp::Otlp,
     settings::{LogFormat, TelemetrySettings},
 };
+
+/// Crates that carry requests and exports, by the start of their targets.
+const TRANSPORT: [&str; 5] = ["h2", "hyper", "tonic", "tower", "opentelemetry"];
 
 /// Why telemetry could not start.
 #[derive(Debug, thiserror::Error)]
@@ -84,19 +92,16 @@ impl fmt::Debug for Guard {
     }
 }
 
-/// Sets up logs to standard error through a bounded queue, and OTLP when an endpoint is set. `service` becomes `service.name`.
+/// Sets up logs to standard error through a bounded queue, and OTLP when an endpoint is set.
+///
+/// `service` becomes `service.name`.
 pub fn init(settings: &TelemetrySettings, service: &'static str) -> Result<Guard, TelemetryError> {
     let filter = filter(&settings.log_filter)?;
     let otlp = match &settings.otlp_endpoint {
         Some(endpoint) => Some(Otlp::start(endpoint, settings, service)?),
         None => None,
     };
-    let export = otlp.as_ref().map(|otlp| {
-        let tracer = otlp.tracer_provider().tracer("portico");
-        tracing_opentelemetry::layer().with_tracer(tracer).and_then(OtlpMarker).boxed()
-    });
-    // The exporter's own connection must not be traced, or every export would cause the next one.
-    let export = export.map(|layer| layer.with_filter(LevelFilter::INFO));
+    let export = otlp.as_ref().map(|otlp| export(otlp.tracer_provider()));
     let log = LineQueue::start(settings.log_format, io::stderr()).map_err(TelemetryError::Thread)?;
     Registry::default()
         .with(lines(settings.log_format, log.clone()))
@@ -107,11 +112,23 @@ pub fn init(settings: &TelemetrySettings, service: &'static str) -> Result<Guard
     Ok(Guard { otlp: Mutex::new(otlp), log })
 }
 
-/// Parses the filter; the transport below the exporter stays quiet unless it is asked for by name.
+/// Makes the layer that exports spans.
+///
+/// The exporter's own connection is left out, or every export would cause the next one.
+pub(crate) fn export<S>(traces: &SdkTracerProvider) -> impl Layer<S> + Send + Sync + use<S>
+where
+    S: Subscriber + for<'span> LookupSpan<'span> + Send + Sync,
+{
+    let spans = traces.tracer("portico");
+    let no_transport = filter_fn(|span| !TRANSPORT.iter().any(|target| span.target().starts_with(target)));
+    tracing_opentelemetry::layer().with_tracer(spans).and_then(OtlpMarker).with_filter(no_transport)
+}
+
+/// Parses the filter; what lies below HTTP stays quiet unless it is asked for by name.
 fn filter(text: &str) -> Result<EnvFilter, TelemetryError> {
     let invalid = |source| TelemetryError::Filter { filter: text.to_owned(), source };
     let mut filter = EnvFilter::builder().parse(text).map_err(invalid)?;
-    for target in ["h2", "hyper", "hyper_util", "tonic", "tower", "opentelemetry"] {
+    for target in TRANSPORT {
         if !text.contains(target) {
             let quiet: Directive = format!("{target}=warn").parse().map_err(invalid)?;
             filter = filter.add_directive(quiet);
@@ -123,7 +140,7 @@ fn filter(text: &str) -> Result<EnvFilter, TelemetryError> {
 /// Makes the layer that writes one escaped line per event.
 pub(crate) fn lines<S, M>(format: LogFormat, writer: M) -> Box<dyn Layer<S> + Send + Sync>
 where
-    S: Subscriber + for<'span> tracing_subscriber::registry::LookupSpan<'span>,
+    S: Subscriber + for<'span> LookupSpan<'span>,
     M: for<'writer> MakeWriter<'writer, Writer: Write> + Send + Sync + 'static,
 {
     let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(Escaping(writer));

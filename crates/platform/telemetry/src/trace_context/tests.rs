@@ -1,6 +1,5 @@
-use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider};
-use tracing_subscriber::{Layer as _, layer::SubscriberExt as _};
+use tracing_subscriber::layer::SubscriberExt as _;
 
 use super::*;
 
@@ -104,7 +103,7 @@ fn without_otlp_the_context_passes_through() {
 fn with_otlp_a_span_joins_the_callers_trace_and_is_the_next_parent() {
     let exporter = InMemorySpanExporter::default();
     let provider = SdkTracerProvider::builder().with_simple_exporter(exporter.clone()).build();
-    let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test")).and_then(OtlpMarker);
+    let layer = crate::init::export(&provider);
     let context = TraceContext::from_meta(Some(PARENT), Some("a=1"), Some("k=v"));
     let outgoing = tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
         let span = tracing::info_span!("call");
@@ -112,6 +111,7 @@ fn with_otlp_a_span_joins_the_callers_trace_and_is_the_next_parent() {
         let linked = tracing::info_span!("event");
         context.link(&linked);
         drop(linked);
+        tracing::info_span!(target: "h2::proto", "frame").in_scope(|| ());
         span.in_scope(|| context.outgoing(&span))
     });
     let spans = exporter.get_finished_spans().unwrap();
@@ -121,6 +121,7 @@ fn with_otlp_a_span_joins_the_callers_trace_and_is_the_next_parent() {
     let next = outgoing.traceparent().unwrap().to_string();
     assert_eq!(next, format!("00-4bf92f3577b34da6a3ce929d0e0e4736-{}-01", call.span_context.span_id()));
     assert_eq!((outgoing.tracestate(), outgoing.baggage()), (Some("a=1"), Some("k=v")));
+    assert!(spans.iter().all(|span| span.name != "frame"), "the transport is not traced");
     let event = spans.iter().find(|span| span.name == "event").unwrap();
     assert_ne!(event.span_context.trace_id(), call.span_context.trace_id());
     assert_eq!(event.links.links[0].span_context.span_id().to_string(), "00f067aa0ba902b7");
