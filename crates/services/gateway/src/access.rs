@@ -116,14 +116,14 @@ impl Access {
     }
 
     fn authenticate(&self, headers: &HeaderMap, place: &Place) -> Result<Arc<Principal>, Refusal> {
-        let verified =
-            bearer_token(headers).and_then(|token| self.verifier.verify(token, place.audience()));
+        let verified = bearer_token(headers).and_then(|token| self.verifier.verify(token, place.audience()));
         verified.map_err(|rejected| self.rejected(rejected, place))
     }
 
     fn rejected(&self, rejected: TokenRejected, place: &Place) -> Refusal {
         if rejected.unavailable {
-            return Refusal::new(Reason::TrustStale, rejected.message).with_retry_after(Duration::from_secs(5));
+            return Refusal::new(Reason::TrustStale, rejected.message)
+                .with_retry_after(Duration::from_secs(5));
         }
         let (reason, kind) = if rejected == TokenRejected::MISSING {
             (Reason::TokenMissing, Challenge::TokenMissing)
@@ -150,7 +150,10 @@ impl Access {
             Place::Endpoint(endpoint) if self.may_use(principal, endpoint) => Ok(()),
             Place::Endpoint(endpoint) => Err(Refusal::new(
                 Reason::AccessDenied,
-                format!("no role of yours allows the use of {0}; ask an administrator for a grant on {0}", endpoint.name),
+                format!(
+                    "no role of yours allows the use of {0}; ask an administrator for a grant on {0}",
+                    endpoint.name
+                ),
             )),
         }
     }
@@ -162,8 +165,10 @@ impl Access {
 
     fn limit(&self, subject: &str) -> Result<(), Refusal> {
         let now = self.clock.now();
-        let own = self.limiter.try_acquire(&LimitKey::new("gateway/principal", subject), self.per_principal, now);
-        let all = own.and_then(|()| self.limiter.try_acquire(&LimitKey::new("gateway", "all"), self.global, now));
+        let own =
+            self.limiter.try_acquire(&LimitKey::new("gateway/principal", subject), self.per_principal, now);
+        let all =
+            own.and_then(|()| self.limiter.try_acquire(&LimitKey::new("gateway", "all"), self.global, now));
         all.map_err(|limited| {
             Refusal::new(Reason::RateLimited, "too many calls; slow down and try again after Retry-After")
                 .with_retry_after(limited.retry_after)
@@ -213,7 +218,8 @@ impl Liveness {
             return None;
         }
         let id: &serde_json::value::RawValue = serde_json::from_str(request?).ok()?;
-        let result = format!("{{\"resultType\":\"complete\",\"_meta\":{{\"{SUBSCRIPTION_ID}\":{}}}}}", id.get());
+        let result =
+            format!("{{\"resultType\":\"complete\",\"_meta\":{{\"{SUBSCRIPTION_ID}\":{}}}}}", id.get());
         Some(result_answer(Id::Present(id), &result))
     }
 }

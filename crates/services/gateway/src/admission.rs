@@ -68,7 +68,9 @@ mod tests {
     #[test]
     fn accept_must_cover_both_answers() {
         let both = ["application/json", "text/event-stream"];
-        for value in ["application/json, text/event-stream", "*/*", "application/*;q=1, text/event-stream;q=0.5"] {
+        for value in
+            ["application/json, text/event-stream", "*/*", "application/*;q=1, text/event-stream;q=0.5"]
+        {
             assert!(require_accept(&headers(ACCEPT, value), &both).is_ok(), "{value}");
         }
         assert!(require_accept(&HeaderMap::new(), &both).is_ok());

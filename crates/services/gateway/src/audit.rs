@@ -1,8 +1,9 @@
 //! The record of calls: one append to a local spool per call, sent on to the registry in its own time.
 
+mod ship;
 mod spool;
 
-pub(crate) use spool::{Spool, SpoolError};
+pub(crate) use spool::{Lot, Spool, SpoolError};
 
 use std::sync::Arc;
 

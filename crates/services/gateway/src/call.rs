@@ -1,5 +1,6 @@
 //! One call from its first byte to its last: what is known of it, and the one record that it leaves.
 
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use portico_clock::SharedClock;
@@ -30,9 +31,13 @@ pub(crate) struct AnonymousLimit {
     pub(crate) limit: portico_coordination::Limit,
 }
 
-/// What is known of a call; dropped unfinished, it says that the agent left.
+/// A call; dropped unfinished, it says that the agent left.
 #[derive(Debug)]
-pub(crate) struct Call {
+pub(crate) struct Call(Box<Details>);
+
+/// What is known of a call.
+#[derive(Debug)]
+pub(crate) struct Details {
     recorder: Arc<Recorder>,
     started: Instant,
     pub(crate) correlation: CorrelationId,
@@ -50,9 +55,23 @@ pub(crate) struct Call {
     finished: bool,
 }
 
+impl Deref for Call {
+    type Target = Details;
+
+    fn deref(&self) -> &Details {
+        &self.0
+    }
+}
+
+impl DerefMut for Call {
+    fn deref_mut(&mut self) -> &mut Details {
+        &mut self.0
+    }
+}
+
 impl Call {
     pub(crate) fn begin(recorder: Arc<Recorder>, correlation: CorrelationId, action: &str) -> Self {
-        Self {
+        Self(Box::new(Details {
             recorder,
             started: Instant::now(),
             correlation,
@@ -66,23 +85,22 @@ impl Call {
             request_bytes: 0,
             response_bytes: 0,
             finished: false,
-        }
+        }))
     }
 
     /// A further call within the same request, as in a batch or a merged list.
     pub(crate) fn sibling(&self, action: &str) -> Self {
-        Self {
-            recorder: Arc::clone(&self.recorder),
-            correlation: self.correlation.clone(),
-            trace: self.trace.clone(),
-            peer: self.peer.clone(),
-            principal: self.principal.clone(),
-            client_id: self.client_id.clone(),
-            endpoint: self.endpoint.clone(),
-            ..Self::begin(Arc::clone(&self.recorder), self.correlation.clone(), action)
-        }
+        let mut call = Self::begin(Arc::clone(&self.recorder), self.correlation.clone(), action);
+        call.trace.clone_from(&self.trace);
+        call.peer.clone_from(&self.peer);
+        call.principal.clone_from(&self.principal);
+        call.client_id.clone_from(&self.client_id);
+        call.endpoint.clone_from(&self.endpoint);
+        call
     }
+}
 
+impl Details {
     pub(crate) fn done(&mut self) {
         self.finish(Outcome::Allowed, OK);
     }
@@ -139,10 +157,18 @@ impl Call {
                 nanos: i32::try_from(now.timestamp_subsec_nanos()).unwrap_or_default(),
             }),
             service: "gateway".to_owned(),
-            principal: if self.principal.is_empty() { "anonymous".to_owned() } else { self.principal.clone() },
+            principal: if self.principal.is_empty() {
+                "anonymous".to_owned()
+            } else {
+                self.principal.clone()
+            },
             client_id: self.client_id.clone(),
             action: self.action.clone(),
-            target: if self.endpoint.is_empty() { String::new() } else { format!("endpoint:{}", self.endpoint) },
+            target: if self.endpoint.is_empty() {
+                String::new()
+            } else {
+                format!("endpoint:{}", self.endpoint)
+            },
             name: self.name.clone(),
             outcome: outcome.as_str().to_owned(),
             reason: reason.to_owned(),
@@ -156,7 +182,7 @@ impl Call {
     }
 }
 
-impl Drop for Call {
+impl Drop for Details {
     fn drop(&mut self) {
         self.finish(Outcome::Failed, AGENT_GONE);
     }

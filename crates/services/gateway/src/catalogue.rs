@@ -5,7 +5,8 @@ mod follow;
 mod snapshot;
 
 pub(crate) use credentials::{Credential, Resolver};
-pub(crate) use snapshot::{Endpoint, Eras, Instance, Member, Server, Snapshot};
+pub(crate) use follow::Source as FeedSource;
+pub(crate) use snapshot::{Endpoint, Instance, Member, Server, Snapshot};
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,7 +29,6 @@ pub(crate) struct Catalogue {
 /// What snapshots are built from.
 #[derive(Debug, Default)]
 struct Source {
-    revision: i64,
     items: BTreeMap<String, catalogue_item::Value>,
     credentials: HashMap<InstanceId, Credential>,
 }
@@ -36,7 +36,7 @@ struct Source {
 impl Catalogue {
     pub(crate) fn new(origin: &str) -> Self {
         let source = Source::default();
-        let empty = Snapshot::build(origin, &source.items, &source.credentials, 0, None);
+        let empty = Snapshot::build(origin, &source.items, &source.credentials, None);
         Self {
             origin: origin.to_owned(),
             current: ArcSwap::from_pointee(empty),
@@ -51,7 +51,7 @@ impl Catalogue {
     }
 
     /// Takes in a batch of the watch stream.
-    pub(crate) fn apply(&self, forget: bool, items: Vec<(String, CatalogueItem)>, removed: &[String], revision: i64) {
+    pub(crate) fn apply(&self, forget: bool, items: Vec<(String, CatalogueItem)>, removed: &[String]) {
         self.change(|source| {
             if forget {
                 source.items.clear();
@@ -64,7 +64,6 @@ impl Catalogue {
                     source.items.insert(key, value);
                 }
             }
-            source.revision = revision;
         });
         self.changes.send_modify(|count| *count += 1);
     }
@@ -97,8 +96,7 @@ impl Catalogue {
         let mut source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
         edit(&mut source);
         let previous = self.current.load();
-        let next =
-            Snapshot::build(&self.origin, &source.items, &source.credentials, source.revision, Some(&previous));
+        let next = Snapshot::build(&self.origin, &source.items, &source.credentials, Some(&previous));
         self.current.store(Arc::new(next));
     }
 }

@@ -72,7 +72,7 @@ async fn admit(engine: &Arc<Engine>, head: &Parts, body: Body, mut call: Call) -
     let Some(place) = place(engine, head.uri.path()) else {
         return Err((unknown_endpoint(), call));
     };
-    call.endpoint = place.name().to_owned();
+    place.name().clone_into(&mut call.endpoint);
     if head.method == Method::OPTIONS {
         call.forget();
         return Ok(preflight(&head.headers, head.headers.get(http::header::ORIGIN)));
@@ -133,7 +133,7 @@ async fn post(engine: &Arc<Engine>, head: &Parts, body: Body, agent: Arc<Agent>,
     };
     let params = match CallParams::parse(envelope.params) {
         Ok(params) => params,
-        Err(error) => return answered(error.into(), envelope.id, call),
+        Err(error) => return Ok(answered(&error.into(), envelope.id, call)),
     };
     call.name = name_of(&params);
     let meta = TraceContext::from_meta(
@@ -151,7 +151,7 @@ async fn post(engine: &Arc<Engine>, head: &Parts, body: Body, agent: Arc<Agent>,
         Ok(Class::Session(session)) => session_era::message(engine, &inbound, session, call).await,
         Err(refusal) => Err((refusal, call)),
     };
-    served.or_else(|(refusal, call)| answered(refusal, envelope.id, call))
+    Ok(served.unwrap_or_else(|(refusal, call)| answered(&refusal, envelope.id, call)))
 }
 
 /// One message of an admitted caller.
@@ -172,9 +172,9 @@ impl Inbound<'_> {
 }
 
 /// Refuses a request under its own id.
-pub(crate) fn answered(refusal: Refusal, id: Id<'_>, mut call: Call) -> Served {
-    call.refused(&refusal);
-    Ok(refusal.response(id, call.correlation.as_str()))
+fn answered(refusal: &Refusal, id: Id<'_>, mut call: Call) -> Response {
+    call.refused(refusal);
+    refusal.response(id, call.correlation.as_str())
 }
 
 /// A header that stands once, as text.

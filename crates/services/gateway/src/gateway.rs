@@ -21,7 +21,7 @@ use crate::access::Access;
 use crate::admission::OriginGuard;
 use crate::audit::{AuditLog, Spool};
 use crate::call::{AnonymousLimit, Recorder};
-use crate::catalogue::{Catalogue, Resolver};
+use crate::catalogue::{Catalogue, FeedSource, Resolver};
 use crate::engine::Engine;
 use crate::front;
 use crate::handles::Handles;
@@ -65,7 +65,9 @@ pub enum BuildError {
         source: std::io::Error,
     },
     /// The public origin is no origin.
-    #[error("gateway.public_origin is {0}; it must be scheme, host and port only, such as https://mcp.example.org")]
+    #[error(
+        "gateway.public_origin is {0}; it must be scheme, host and port only, such as https://mcp.example.org"
+    )]
     PublicOrigin(url::Url),
 }
 
@@ -89,7 +91,8 @@ impl Gateway {
         }
         let d = dependencies;
         let path = settings.data_dir.join("audit");
-        let spool = Spool::open(&path, settings.audit.spool_bytes).map_err(|source| BuildError::Spool { path, source })?;
+        let spool = Spool::open(&path, settings.audit.spool_bytes)
+            .map_err(|source| BuildError::Spool { path, source })?;
         let metrics = GatewayMetrics::new(&d.metrics);
         let guard = OriginGuard::new(&settings);
         let verifier = Arc::new(Verifier::new(d.trust.clone(), d.clock.clone(), DEFAULT_MAX_STALENESS));
@@ -164,14 +167,16 @@ impl Gateway {
         let data = &engine.settings.data_dir;
         let disk = DiskCopy::Sealed(data.join("catalogue.feed"), self.sealer.clone());
         let ready = self.readiness.check("catalogue");
-        engine.catalogue.follow(link.clone(), disk, engine.recorder.clock.clone(), tasks, ready);
+        let source = FeedSource { link: link.clone(), disk, clock: engine.recorder.clock.clone() };
+        engine.catalogue.follow(source, tasks, ready);
         let resolver = Resolver {
             catalogue: Arc::clone(&engine.catalogue),
-            link,
+            link: link.clone(),
             sealer: self.sealer.clone(),
             path: data.join("credentials.sealed"),
         };
         resolver.spawn(tasks);
+        engine.recorder.audit.ship(link, tasks);
         let expired = self.expired.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(expired) = expired {
             let token = tasks.shutdown_token();

@@ -81,7 +81,9 @@ impl Handles {
                 Reason::UnknownHandle,
                 match handle {
                     Handle::Cursor => "this cursor is not known here; list again from the start",
-                    Handle::RequestState => "this requestState is not known for this request; send the call anew",
+                    Handle::RequestState => {
+                        "this requestState is not known for this request; send the call anew"
+                    }
                 },
             )
         })
@@ -105,7 +107,12 @@ pub(crate) fn request_digest(method: &str, params: &CallParams<'_>) -> String {
     let name = params.get("name").or(params.get("uri")).map_or("", |raw| raw.get());
     let arguments = params.arguments().map_or("", |raw| raw.get());
     let canonical = serde_json::from_str::<serde_json::Value>(arguments).map(|value| value.to_string());
-    let text = format!("{}:{method}{}:{name}{}", method.len(), name.len(), canonical.as_deref().unwrap_or(arguments));
+    let text = format!(
+        "{}:{method}{}:{name}{}",
+        method.len(),
+        name.len(),
+        canonical.as_deref().unwrap_or(arguments)
+    );
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
     base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(digest)
 }

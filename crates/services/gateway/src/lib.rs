@@ -4,7 +4,10 @@
 //! `session_era` (up to revision 2025-11-25) or `stateless` (2026-07-28). Endpoints of one server pass bytes through;
 //! `virtual_server` serves those of several. `upstream` makes the one exchange with a server, `relay` brings its
 //! answer to the agent, `rewrite` changes the few values that must not travel bare, and `call` leaves the record.
-#![expect(missing_docs, reason = "a service: its public items are settings and the five methods that bins call")]
+#![expect(
+    missing_docs,
+    reason = "a service: its public items are settings and the five methods that bins call"
+)]
 
 mod access;
 mod admission;

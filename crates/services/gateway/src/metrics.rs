@@ -48,7 +48,11 @@ impl GatewayMetrics {
             audit_pending: Gauge::default(),
         };
         registry.register("portico_gateway_calls", "Calls by reason of their end", family);
-        registry.register("portico_gateway_call_seconds", "Duration of calls in seconds", metrics.duration.clone());
+        registry.register(
+            "portico_gateway_call_seconds",
+            "Duration of calls in seconds",
+            metrics.duration.clone(),
+        );
         registry.register("portico_gateway_streams", "Open streams of events", metrics.streams.clone());
         registry.register(
             "portico_gateway_audit_dropped_records",

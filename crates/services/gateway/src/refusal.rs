@@ -153,7 +153,7 @@ pub struct Refusal {
     message: Cow<'static, str>,
     data: Vec<(&'static str, String)>,
     retry_after: Option<Duration>,
-    challenge: Option<HeaderValue>,
+    challenge: Option<Box<HeaderValue>>,
 }
 
 impl Refusal {
@@ -179,7 +179,7 @@ impl Refusal {
     /// Adds a `WWW-Authenticate` challenge (RS-10, RS-11).
     #[must_use]
     pub fn with_challenge(mut self, challenge: HeaderValue) -> Self {
-        self.challenge = Some(challenge);
+        self.challenge = Some(Box::new(challenge));
         self
     }
 
@@ -215,7 +215,7 @@ impl Refusal {
             headers.insert(RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
         }
         if let Some(challenge) = &self.challenge {
-            headers.insert(WWW_AUTHENTICATE, challenge.clone());
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::clone(challenge));
         }
         if self.reason == Reason::MethodNotAllowed {
             headers.insert(ALLOW, HeaderValue::from_static("POST, GET, DELETE, OPTIONS"));

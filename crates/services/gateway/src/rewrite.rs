@@ -54,7 +54,9 @@ impl Seal {
             return Ok(message.clone());
         }
         let envelope = Envelope::parse(message).map_err(|_| not_mcp())?;
-        let (Kind::Response, Some(result)) = (envelope.kind, envelope.result) else { return Ok(message.clone()) };
+        let (Kind::Response, Some(result)) = (envelope.kind, envelope.result) else {
+            return Ok(message.clone());
+        };
         let result = Object::parse(result.get(), "result").map_err(|_| not_mcp())?;
         let Some(raw) = result.get(self.field()) else { return Ok(message.clone()) };
         let Some(value) = text_of(raw) else {

@@ -33,7 +33,9 @@ async fn session_of(
     match version {
         Some(version) if version != negotiated => Err(Refusal::new(
             Reason::VersionMismatch,
-            format!("this session speaks {negotiated}: send MCP-Protocol-Version: {negotiated}, or no such header"),
+            format!(
+                "this session speaks {negotiated}: send MCP-Protocol-Version: {negotiated}, or no such header"
+            ),
         )),
         _ => Ok(session),
     }

@@ -9,6 +9,7 @@ use url::Url;
 #[serde(default, deny_unknown_fields)]
 pub struct GatewaySettings {
     /// Origin that agents use, exact: scheme, host and port, no path. A request for another host gets 421.
+    #[schemars(with = "String")]
     pub public_origin: Url,
     /// Browser origins that may call besides the public origin, e.g. `https://inspector.example.org`.
     pub allowed_origins: Vec<String>,

@@ -30,7 +30,8 @@ use crate::virtual_server;
 
 /// Serves one message.
 pub(crate) async fn serve(engine: &Arc<Engine>, inbound: &Inbound<'_>, call: Call) -> Served {
-    let checked = checks::check(inbound).and_then(|()| engine.recorder.audit.admit(may_change(inbound.envelope.method())));
+    let checked = checks::check(inbound)
+        .and_then(|()| engine.recorder.audit.admit(may_change(inbound.envelope.method())));
     if let Err(refusal) = checked {
         return Err((refusal, call));
     }
@@ -81,8 +82,15 @@ pub(crate) async fn deliver(
     }
 }
 
-fn relay(engine: &Arc<Engine>, inbound: &Inbound<'_>, reply: Reply, rewrite: Rewrite, call: Call) -> EventRelay {
-    let kind = if inbound.envelope.method() == method::LISTEN { StreamKind::Listen } else { StreamKind::Call };
+fn relay(
+    engine: &Arc<Engine>,
+    inbound: &Inbound<'_>,
+    reply: Reply,
+    rewrite: Rewrite,
+    call: Call,
+) -> EventRelay {
+    let kind =
+        if inbound.envelope.method() == method::LISTEN { StreamKind::Listen } else { StreamKind::Call };
     EventRelay::new(RelayParts {
         engine: Arc::clone(engine),
         upstream: reply.body,
@@ -149,12 +157,14 @@ impl StatelessLeg<'_> {
 
     fn rewrite(&self) -> Rewrite {
         match self.inbound.envelope.method() {
-            method::TOOLS_CALL | method::PROMPTS_GET | method::RESOURCES_READ => Rewrite::Seal(Box::new(Seal {
-                handles: self.engine.handles.clone(),
-                handle: Handle::RequestState,
-                agent: Arc::clone(self.inbound.agent),
-                request: self.inbound.body.clone(),
-            })),
+            method::TOOLS_CALL | method::PROMPTS_GET | method::RESOURCES_READ => {
+                Rewrite::Seal(Box::new(Seal {
+                    handles: self.engine.handles.clone(),
+                    handle: Handle::RequestState,
+                    agent: Arc::clone(self.inbound.agent),
+                    request: self.inbound.body.clone(),
+                }))
+            }
             _ => rewrite_for(self.engine, self.inbound),
         }
     }
@@ -178,15 +188,19 @@ impl StatelessLeg<'_> {
             return Err(too_large());
         };
         let error = std::str::from_utf8(&message).ok().and_then(|text| Object::parse(text, "answer").ok());
-        let own_id = error.as_ref().and_then(|e| e.get("id")).map(|raw| raw.get());
-        let said = error.as_ref().and_then(|e| e.get("error")).and_then(|e| Object::parse(e.get(), "error").ok());
+        let own_id = error.as_ref().and_then(|e| e.get("id")).map(serde_json::value::RawValue::get);
+        let said =
+            error.as_ref().and_then(|e| e.get("error")).and_then(|e| Object::parse(e.get(), "error").ok());
         let said = said.and_then(|error| error.get("code")).and_then(|raw| raw.get().parse::<i32>().ok());
         if said == Some(code::HEADER_MISMATCH) {
             // The tool may have changed: the next call lists its parameters anew.
             self.engine.tool_headers.forget(self.server);
         }
         let foreign = own_id != Some(self.inbound.envelope.id.as_json());
-        if foreign && matches!(said, None | Some(code::SERVER_ERROR | code::INVALID_REQUEST)) && instance.eras.session {
+        if foreign
+            && matches!(said, None | Some(code::SERVER_ERROR | code::INVALID_REQUEST))
+            && instance.eras.session
+        {
             return Err(not_bridged(self.inbound.agent, self.server));
         }
         Ok(Answer::Read(status, message))
@@ -222,8 +236,12 @@ fn not_bridged(agent: &Agent, server: ServerId) -> Refusal {
 
 /// Says which revisions to use instead, in the form that clients of both eras fall back by (2026-07-28, Versioning).
 fn refuse_bridging(server: &Server) -> Refusal {
-    let supported: Vec<&str> =
-        Revision::ALL.iter().rev().filter(|r| !r.is_stateless() && **r > Revision::V2024_11_05).map(|r| r.as_str()).collect();
+    let supported: Vec<&str> = Revision::ALL
+        .iter()
+        .rev()
+        .filter(|r| !r.is_stateless() && **r > Revision::V2024_11_05)
+        .map(|r| r.as_str())
+        .collect();
     Refusal::new(
         Reason::EraNotBridged,
         format!(

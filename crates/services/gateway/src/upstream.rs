@@ -138,11 +138,20 @@ impl Upstream {
     }
 
     /// Sends something that no agent waits for long for.
-    pub(crate) async fn housekeeping(&self, instance: &Instance, outgoing: Outgoing) -> Result<Answer, Refusal> {
+    pub(crate) async fn housekeeping(
+        &self,
+        instance: &Instance,
+        outgoing: Outgoing,
+    ) -> Result<Answer, Refusal> {
         self.send(instance, outgoing, HOUSEKEEPING).await
     }
 
-    async fn send(&self, instance: &Instance, outgoing: Outgoing, deadline: Duration) -> Result<Answer, Refusal> {
+    async fn send(
+        &self,
+        instance: &Instance,
+        outgoing: Outgoing,
+        deadline: Duration,
+    ) -> Result<Answer, Refusal> {
         let load = Load::on(instance);
         let in_session = outgoing.headers.contains_key(SESSION_ID);
         let mut request = Request::new(Body::from(outgoing.body));
@@ -160,7 +169,11 @@ impl Upstream {
     }
 
     /// Reads an answer that Portico itself needs whole, and gives its response message.
-    pub(crate) async fn response_to(&self, id: Id<'_>, answer: Answer) -> Result<(Bytes, Option<HeaderValue>), Refusal> {
+    pub(crate) async fn response_to(
+        &self,
+        id: Id<'_>,
+        answer: Answer,
+    ) -> Result<(Bytes, Option<HeaderValue>), Refusal> {
         match answer {
             Answer::Json(reply) => {
                 let session = reply.session.clone();
@@ -199,7 +212,11 @@ impl Upstream {
         }
         let whole = more.map_or(first, BytesMut::freeze);
         // What says it is JSON and starts otherwise is an error page.
-        if whole.trim_ascii_start().first() == Some(&b'{') { Ok(JsonBody::Whole(whole)) } else { Err(not_mcp()) }
+        if whole.trim_ascii_start().first() == Some(&b'{') {
+            Ok(JsonBody::Whole(whole))
+        } else {
+            Err(not_mcp())
+        }
     }
 
     async fn response_event(&self, id: Id<'_>, mut body: Incoming) -> Result<Bytes, Refusal> {
@@ -256,6 +273,7 @@ fn judge(response: Response<Incoming>, load: Load, in_session: bool) -> Result<A
     let json = essence.eq_ignore_ascii_case("application/json");
     let events = essence.eq_ignore_ascii_case("text/event-stream");
     let session = head.headers.get(SESSION_ID).cloned();
+    let empty = is_empty(&body);
     let reply = |status| Reply { status, session, body, load };
     match head.status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Refusal::new(
@@ -267,7 +285,7 @@ fn judge(response: Response<Incoming>, load: Load, in_session: bool) -> Result<A
         StatusCode::ACCEPTED | StatusCode::NO_CONTENT => Ok(Answer::Accepted),
         status if status.is_success() && json => Ok(Answer::Json(reply(StatusCode::OK))),
         status if status.is_success() && events => Ok(Answer::Events(reply(StatusCode::OK))),
-        status if status.is_success() && is_empty(&reply(status).body) => Ok(Answer::Accepted),
+        status if status.is_success() && empty => Ok(Answer::Accepted),
         status if status.is_client_error() && json => Ok(Answer::Json(reply(status))),
         status if status.is_client_error() || status.is_server_error() => Err(Refusal::new(
             Reason::UpstreamFailed,
@@ -285,7 +303,10 @@ fn unreachable(error: &OutboundError) -> Refusal {
     match error {
         OutboundError::Refused(refused) => Refusal::new(
             Reason::AddressRefused,
-            format!("the server's address is not allowed ({}); an operator must allow it", refused.reason.as_str()),
+            format!(
+                "the server's address is not allowed ({}); an operator must allow it",
+                refused.reason.as_str()
+            ),
         ),
         OutboundError::FirstByteTimeout => Refusal::new(
             Reason::UpstreamTimeout,

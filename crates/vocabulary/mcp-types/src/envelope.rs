@@ -103,7 +103,9 @@ impl<'a> Envelope<'a> {
             (Some(_), _) => return Err(ParseError::Invalid("the id of a request is a string or a number")),
             (None, Id::Present(_)) if result.is_some() != error.is_some() => Kind::Response,
             (None, _) => {
-                return Err(ParseError::Invalid("a message has a method, or an id with a result or an error"));
+                return Err(ParseError::Invalid(
+                    "a message has a method, or an id with a result or an error",
+                ));
             }
         };
         Ok(Self { id, method, params, result, error, kind })
@@ -185,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn s4_30_bodies_that_two_parsers_read_differently_are_refused() {
+    fn s3_02_bodies_that_two_parsers_read_differently_are_refused() {
         for (body, reason) in [
             (r#"{"jsonrpc":"2.0","id":1,"method":"a","m\u0065thod":"b"}"#, "duplicate_key"),
             (r#"{"jsonrpc":"2.0","id":1,"method":"a","z":1,"z":2}"#, "duplicate_key"),

@@ -187,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn s4_30_duplicate_keys_are_refused_also_when_spelled_with_escapes() {
+    fn s3_02_duplicate_keys_are_refused_also_when_spelled_with_escapes() {
         for json in [r#"{"a":1,"a":2}"#, r#"{"name":1,"n\u0061me":2}"#, r#"{"x":{},"y":1,"x":{}}"#] {
             assert!(matches!(Object::parse(json, "params"), Err(ParseError::DuplicateKey(_))), "{json}");
         }

@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn s4_30_positional_params_and_duplicates_below_are_refused() {
+    fn s3_02_positional_params_and_duplicates_below_are_refused() {
         for inner in [
             r#"["delete_all"]"#,
             r#"{"name":"a","nam\u0065":"b"}"#,

@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn s3_27_an_event_over_the_limit_is_refused() {
+    fn an_event_over_the_limit_is_refused() {
         for chunk in
             [&b"data: xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"[..], b"data: xxxxxxxx\ndata: yyyyyyyyyyyyyyy\n"]
         {

@@ -10,7 +10,8 @@ use crate::refusal::{Reason, Refusal};
 
 /// Whether `Content-Length` alone is over the limit: such a body is not read at all.
 pub(crate) fn declared_too_large(headers: &HeaderMap, limit: usize) -> Result<(), Refusal> {
-    let declared = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
+    let declared =
+        headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
     if declared.is_some_and(|bytes| bytes > limit as u64) { Err(too_large(limit)) } else { Ok(()) }
 }
 
@@ -29,7 +30,8 @@ async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Refusal> {
     let mut first = Bytes::new();
     let mut more: Option<BytesMut> = None;
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| Refusal::new(Reason::BodyIncomplete, "the body broke off before its end"))?;
+        let frame =
+            frame.map_err(|_| Refusal::new(Reason::BodyIncomplete, "the body broke off before its end"))?;
         let Ok(data) = frame.into_data() else { continue };
         let size = more.as_ref().map_or(first.len(), BytesMut::len);
         if size + data.len() > limit {
@@ -59,7 +61,8 @@ mod tests {
     use std::convert::Infallible;
 
     fn streamed(chunks: &[&'static str]) -> Body {
-        let chunks: Vec<_> = chunks.iter().map(|c| Ok::<_, Infallible>(Bytes::from_static(c.as_bytes()))).collect();
+        let chunks: Vec<_> =
+            chunks.iter().map(|c| Ok::<_, Infallible>(Bytes::from_static(c.as_bytes()))).collect();
         Body::from_stream(stream::iter(chunks))
     }
 

@@ -11,7 +11,8 @@ use portico_mcp_types::MCP_PARAM_PREFIX;
 const ALLOWED: &str = "authorization, content-type, accept, mcp-protocol-version, mcp-method, mcp-name, \
                        mcp-session-id, last-event-id, dpop, x-correlation-id, traceparent, tracestate, baggage";
 /// Answer headers that a page may read (RS-36).
-const EXPOSED: &str = "WWW-Authenticate, Mcp-Session-Id, MCP-Protocol-Version, DPoP-Nonce, X-Correlation-Id, Retry-After";
+const EXPOSED: &str =
+    "WWW-Authenticate, Mcp-Session-Id, MCP-Protocol-Version, DPoP-Nonce, X-Correlation-Id, Retry-After";
 
 /// Answers a preflight request of an allowed origin; it needs no token (RS-36).
 pub(crate) fn preflight(asked: &HeaderMap, origin: Option<&HeaderValue>) -> Response {

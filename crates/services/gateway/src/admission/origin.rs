@@ -58,7 +58,10 @@ impl OriginGuard {
         if sent.is_some_and(matches) {
             return Ok(());
         }
-        Err(Refusal::new(Reason::WrongHost, format!("this host is not served here; use {}{}", self.origin, uri.path())))
+        Err(Refusal::new(
+            Reason::WrongHost,
+            format!("this host is not served here; use {}{}", self.origin, uri.path()),
+        ))
     }
 
     /// Refuses a request from a page that is not on the list; gives the `Origin` back for CORS.
@@ -66,7 +69,9 @@ impl OriginGuard {
         let mut origins = headers.get_all(ORIGIN).iter();
         let Some(origin) = origins.next() else { return Ok(None) };
         let text = origin.to_str().unwrap_or("");
-        let known = text == self.origin || self.allowed.iter().any(|a| a == text) || (self.loopback && is_loopback(text));
+        let known = text == self.origin
+            || self.allowed.iter().any(|a| a == text)
+            || (self.loopback && is_loopback(text));
         if known && origins.next().is_none() {
             return Ok(Some(origin.clone()));
         }
@@ -115,7 +120,9 @@ mod tests {
         for host in ["mcp.example.org", "MCP.example.org:443"] {
             assert!(guard.check_host(&uri, &with(HOST, &[host])).is_ok(), "{host}");
         }
-        for hosts in [&["evil.example"][..], &["mcp.example.org:8443"], &[], &["mcp.example.org", "evil.example"]] {
+        for hosts in
+            [&["evil.example"][..], &["mcp.example.org:8443"], &[], &["mcp.example.org", "evil.example"]]
+        {
             let refusal = guard.check_host(&uri, &with(HOST, hosts)).unwrap_err();
             assert_eq!(refusal.reason.status(), 421);
             assert!(refusal.message().contains("https://mcp.example.org/demo/mcp"));
@@ -129,7 +136,8 @@ mod tests {
         for origin in ["https://mcp.example.org", "https://ok.example"] {
             assert!(strict.check_origin(&with(ORIGIN, &[origin])).unwrap().is_some(), "{origin}");
         }
-        for origin in ["https://evil.example", "null", "http://mcp.example.org", "http://localhost:6274", ""] {
+        for origin in ["https://evil.example", "null", "http://mcp.example.org", "http://localhost:6274", ""]
+        {
             let refusal = strict.check_origin(&with(ORIGIN, &[origin])).unwrap_err();
             assert_eq!(refusal.reason, Reason::OriginNotAllowed, "{origin}");
         }

@@ -101,7 +101,7 @@ impl Spool {
         state.current.write_all(&frame)?;
         state.written += size;
         state.pending += size;
-        let pending = state.pending;
+        let pending = state.pending.saturating_sub(state.acknowledged);
         drop(state);
         self.grown.notify_one();
         Ok(pending)
@@ -125,12 +125,13 @@ impl Spool {
         }
     }
 
-    /// Forgets what the registry has; a finished segment is deleted.
-    pub(crate) fn acknowledge(&self, lot: &Lot) {
+    /// Notes what the registry has; gives the bytes that still wait. A finished segment is deleted by the next look.
+    pub(crate) fn acknowledge(&self, lot: &Lot) -> u64 {
         let mut state = self.state();
         if state.oldest == lot.segment {
             state.acknowledged = lot.end;
         }
+        state.pending.saturating_sub(state.acknowledged)
     }
 
     fn drop_oldest(&self, segment: u64) -> Result<(), io::Error> {
@@ -178,13 +179,14 @@ fn read_records(path: &Path, start: u64, most: usize) -> Result<(Vec<AuditRecord
         if reader.read_exact(&mut header).is_err() {
             break;
         }
-        let [a, b, c, d, e, f, g, h] = header;
-        let length = u32::from_be_bytes([a, b, c, d]) as usize;
+        // Length in the upper half, checksum in the lower.
+        let header = u64::from_be_bytes(header);
+        let (length, sum) = ((header >> 32) as usize, header & 0xffff_ffff);
         if length > MAX_RECORD {
             break;
         }
         let mut bytes = vec![0; length];
-        if reader.read_exact(&mut bytes).is_err() || checksum(&bytes) != u32::from_be_bytes([e, f, g, h]) {
+        if reader.read_exact(&mut bytes).is_err() || u64::from(checksum(&bytes)) != sum {
             break;
         }
         let Ok(record) = AuditRecord::decode(bytes.as_slice()) else { break };

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -50,7 +50,10 @@ pub(super) struct Wanted {
     version: i64,
 }
 
-pub(super) fn wanted(items: &BTreeMap<String, Value>, known: &HashMap<InstanceId, Credential>) -> Vec<Wanted> {
+pub(super) fn wanted(
+    items: &BTreeMap<String, Value>,
+    known: &HashMap<InstanceId, Credential>,
+) -> Vec<Wanted> {
     let mut wanted = Vec::new();
     for value in items.values() {
         let Value::Instance(item) = value else { continue };
@@ -163,7 +166,10 @@ impl Resolver {
         };
         let Ok(stored) = serde_json::from_slice::<Vec<Stored>>(open.expose_secret()) else { return };
         let known = stored.into_iter().map(|s| {
-            (s.instance, Credential { reference: s.reference, version: s.version, value: SecretString::from(s.value) })
+            (
+                s.instance,
+                Credential { reference: s.reference, version: s.version, value: SecretString::from(s.value) },
+            )
         });
         self.catalogue.apply_credentials(known.collect());
     }
@@ -195,12 +201,6 @@ async fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     tokio::fs::rename(&beside, path).await
 }
 
-/// References that are wanted, each once; for tests and logs.
-#[cfg(test)]
-fn references(wanted: &[Wanted]) -> BTreeSet<&str> {
-    wanted.iter().map(|want| want.reference.as_str()).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::testing::{ORIGIN, endpoint, instance, instance_id, server, server_id};
@@ -213,7 +213,7 @@ mod tests {
             instance.secret_version = 2;
         }
         let catalogue = Catalogue::new(ORIGIN);
-        catalogue.apply(true, vec![server(1, "one"), item, endpoint("one", &[1])], &[], 1);
+        catalogue.apply(true, vec![server(1, "one"), item, endpoint("one", &[1])], &[]);
         catalogue
     }
 
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn an_instance_becomes_routable_with_its_credential_and_stays_while_it_is_rotated() {
         let catalogue = catalogue();
-        assert_eq!(references(&catalogue.missing_credentials()), BTreeSet::from(["team/key"]));
+        assert_eq!(catalogue.missing_credentials()[0].reference, "team/key");
         assert!(catalogue.snapshot().instance(server_id(1), instance_id(1)).is_none());
         catalogue.apply_credentials(vec![(instance_id(1), credential(1))]);
         let snapshot = catalogue.snapshot();
@@ -240,7 +240,7 @@ mod tests {
     fn credentials_of_deleted_instances_are_forgotten() {
         let catalogue = catalogue();
         catalogue.apply_credentials(vec![(instance_id(1), credential(2))]);
-        catalogue.apply(false, Vec::new(), &[format!("instance/{}", instance_id(1))], 2);
+        catalogue.apply(false, Vec::new(), &[format!("instance/{}", instance_id(1))]);
         catalogue.retain_credentials();
         assert!(catalogue.credentials().is_empty());
     }

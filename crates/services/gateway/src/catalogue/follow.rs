@@ -24,23 +24,28 @@ portico_feed::frame_codec! {
     }
 }
 
+/// Where the catalogue comes from.
+#[derive(Debug)]
+pub(crate) struct Source {
+    /// The way to the registry.
+    pub(crate) link: Link,
+    /// Where the last copy is kept, so that a start without the registry works.
+    pub(crate) disk: DiskCopy,
+    /// Tells how old the last copy is.
+    pub(crate) clock: SharedClock,
+}
+
 impl Catalogue {
     /// Follows the registry until shutdown; ready once there is a snapshot, be it from disk.
-    pub(crate) fn follow(
-        self: &Arc<Self>,
-        link: Link,
-        disk: DiskCopy,
-        clock: SharedClock,
-        tasks: &Tasks,
-        ready: ReadinessCheck,
-    ) {
+    pub(crate) fn follow(self: &Arc<Self>, source: Source, tasks: &Tasks, ready: ReadinessCheck) {
+        let Source { link, disk, clock } = source;
         ready.not_ready("the registry has not been heard of yet: see that it runs and can be reached");
         let catalogue = Arc::clone(self);
         let follower = Follower::<CatalogueFrames>::new(
             "catalogue",
             Some(disk),
             move |batch| {
-                catalogue.apply(batch.snapshot, batch.items, &batch.removed, batch.revision);
+                catalogue.apply(batch.snapshot, batch.items, &batch.removed);
                 ready.ready();
             },
             clock,

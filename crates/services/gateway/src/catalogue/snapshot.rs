@@ -18,7 +18,6 @@ const MAX_ALIAS: usize = 20;
 /// Everything that can be called, at one revision.
 #[derive(Debug, Default)]
 pub(crate) struct Snapshot {
-    pub(crate) revision: i64,
     endpoints: HashMap<String, Arc<Endpoint>>,
     servers: HashMap<ServerId, Arc<Server>>,
 }
@@ -94,7 +93,8 @@ impl Eras {
             return Self::UNKNOWN;
         }
         let stateless = versions.iter().any(|version| Revision::names_stateless_era(version));
-        let session = versions.iter().any(|version| Revision::parse(version).is_ok_and(|r| !r.is_stateless()));
+        let session =
+            versions.iter().any(|version| Revision::parse(version).is_ok_and(|r| !r.is_stateless()));
         Self { session, stateless }
     }
 }
@@ -104,7 +104,6 @@ impl Snapshot {
         origin: &str,
         items: &BTreeMap<String, Value>,
         credentials: &HashMap<InstanceId, Credential>,
-        revision: i64,
         previous: Option<&Self>,
     ) -> Self {
         let mut loads: HashMap<InstanceId, Arc<AtomicUsize>> = previous
@@ -139,7 +138,7 @@ impl Snapshot {
             })
             .map(|endpoint| (endpoint.name.clone(), endpoint))
             .collect();
-        Self { revision, endpoints, servers }
+        Self { endpoints, servers }
     }
 
     pub(crate) fn endpoint(&self, name: &str) -> Option<&Arc<Endpoint>> {
@@ -262,7 +261,10 @@ impl Instance {
             host,
             healthy: item.status() != InstanceStatus::Unhealthy,
             eras: Eras::of(&item.protocol_versions),
-            answer_timeout: u64::try_from(item.timeout_ms).ok().filter(|ms| *ms > 0).map(Duration::from_millis),
+            answer_timeout: u64::try_from(item.timeout_ms)
+                .ok()
+                .filter(|ms| *ms > 0)
+                .map(Duration::from_millis),
             credential,
             stateless: item.stateless,
             load: loads.remove(&id).unwrap_or_default(),
@@ -286,7 +288,8 @@ mod tests {
 
     #[test]
     fn a_single_server_endpoint_passes_bytes_through_and_a_filtered_one_does_not() {
-        let snap = snapshot(vec![server(1, "one"), instance(1, 1, "http://127.0.0.1:9/mcp"), endpoint("one", &[1])]);
+        let snap =
+            snapshot(vec![server(1, "one"), instance(1, 1, "http://127.0.0.1:9/mcp"), endpoint("one", &[1])]);
         let one = snap.endpoint("one").unwrap();
         assert!(one.single().is_some());
         assert_eq!(one.audience, "http://127.0.0.1:8080/one/mcp");

@@ -3,8 +3,8 @@
 use portico_ids::{InstanceId, ServerId};
 use portico_proto_registry::catalogue_item::Value;
 use portico_proto_registry::{
-    CatalogueEndpoint, CatalogueInstance, CatalogueItem, CatalogueServer, EndpointMember, InstanceStatus, Names,
-    Visibility,
+    CatalogueEndpoint, CatalogueInstance, CatalogueItem, CatalogueServer, EndpointMember, InstanceStatus,
+    Names, Visibility,
 };
 
 use super::{Catalogue, Snapshot};
@@ -68,6 +68,6 @@ pub(crate) fn endpoint(name: &str, servers: &[u8]) -> Item {
 
 pub(crate) fn snapshot(items: Vec<Item>) -> std::sync::Arc<Snapshot> {
     let catalogue = Catalogue::new(ORIGIN);
-    catalogue.apply(true, items, &[], 1);
+    catalogue.apply(true, items, &[]);
     catalogue.snapshot()
 }

@@ -107,7 +107,10 @@ impl http_body::Body for EventRelay {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let Some(relay) = &mut self.0 else { return Poll::Ready(None) };
         relay.poll_next(cx).map(|next| next.map(|bytes| Ok(Frame::data(bytes))))
     }
@@ -180,7 +183,7 @@ impl Relay {
             }
             match self.decoder.next_event() {
                 Ok(Some(event)) => {
-                    self.take(event);
+                    self.take(&event);
                     continue;
                 }
                 Ok(None) => {}
@@ -189,7 +192,7 @@ impl Relay {
                     continue;
                 }
             }
-            match Pin::new(&mut self.parts.upstream).poll_frame(cx) {
+            match http_body::Body::poll_frame(Pin::new(&mut self.parts.upstream), cx) {
                 Poll::Ready(Some(Ok(frame))) => {
                     if let Ok(data) = frame.into_data() {
                         self.heard = Instant::now();
@@ -208,7 +211,7 @@ impl Relay {
         }
     }
 
-    fn take(&mut self, event: SseEvent) {
+    fn take(&mut self, event: &SseEvent) {
         if event.id.is_some() {
             self.last_upstream_id.clone_from(&event.id);
         }
@@ -219,7 +222,8 @@ impl Relay {
             // A priming event of the server: Portico primes its own streams, only the waiting time is passed on.
             if let (Some(retry), Some(stream)) = (event.retry, &self.parts.stream) {
                 let id = EventId { stream: stream.stream, number: stream.number };
-                let hint = SseEvent { id: Some(id.to_string().into()), retry: Some(retry), ..SseEvent::default() };
+                let hint =
+                    SseEvent { id: Some(id.to_string().into()), retry: Some(retry), ..SseEvent::default() };
                 self.queue.push_back(hint.encode());
             }
             return;
@@ -231,7 +235,10 @@ impl Relay {
         let ends = match envelope.kind {
             Kind::Response => {
                 if self.parts.request.as_deref() != Some(envelope.id.as_json()) {
-                    tracing::warn!(endpoint = self.parts.call.endpoint, "a server answered a request that was not sent");
+                    tracing::warn!(
+                        endpoint = self.parts.call.endpoint,
+                        "a server answered a request that was not sent"
+                    );
                     return;
                 }
                 true
@@ -286,7 +293,10 @@ impl Relay {
         if self.parts.request.is_none() {
             self.parts.call.done();
             self.end();
-        } else if self.parts.stream.is_some() && self.last_upstream_id.is_some() && self.parts.reopen.is_some() {
+        } else if self.parts.stream.is_some()
+            && self.last_upstream_id.is_some()
+            && self.parts.reopen.is_some()
+        {
             self.state = State::Suspended;
         } else {
             self.fail(&lost());

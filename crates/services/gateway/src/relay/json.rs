@@ -24,7 +24,11 @@ pub(crate) async fn json_response(
     rewrite: &Rewrite,
     mut call: Call,
 ) -> Result<Response, (Refusal, Call)> {
-    let limit = if rewrite.needs_whole() { upstream.settings.max_event_bytes } else { upstream.settings.inspect_bytes };
+    let limit = if rewrite.needs_whole() {
+        upstream.settings.max_event_bytes
+    } else {
+        upstream.settings.inspect_bytes
+    };
     let Reply { status, body, load, .. } = reply;
     match upstream.read_json(body, limit).await {
         Ok(JsonBody::Whole(message)) => match rewrite.apply(&message) {
@@ -68,7 +72,14 @@ struct BrokenOff;
 
 impl JsonRelay {
     fn new(first: Bytes, rest: Incoming, load: Load, call: Call, idle: Duration) -> Self {
-        Self { first: Some(first), rest, _load: load, call, idle, silence: Box::pin(tokio::time::sleep(idle)) }
+        Self {
+            first: Some(first),
+            rest,
+            _load: load,
+            call,
+            idle,
+            silence: Box::pin(tokio::time::sleep(idle)),
+        }
     }
 
     fn pass(&mut self, data: Bytes) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
@@ -93,7 +104,7 @@ impl http_body::Body for JsonRelay {
             return this.pass(first);
         }
         loop {
-            match Pin::new(&mut this.rest).poll_frame(cx) {
+            match http_body::Body::poll_frame(Pin::new(&mut this.rest), cx) {
                 Poll::Ready(Some(Ok(frame))) => {
                     if let Ok(data) = frame.into_data() {
                         let until = Instant::now() + this.idle;

@@ -26,7 +26,11 @@ impl Reopen {
         outgoing.headers.insert(LAST_EVENT_ID, last);
         match engine.upstream.exchange(instance, outgoing).await? {
             Answer::Events(reply) => Ok((reply.body, reply.load)),
-            Answer::Json(_) | Answer::Read(..) | Answer::Accepted | Answer::NotFound | Answer::MethodNotAllowed => Err(lost()),
+            Answer::Json(_)
+            | Answer::Read(..)
+            | Answer::Accepted
+            | Answer::NotFound
+            | Answer::MethodNotAllowed => Err(lost()),
         }
     }
 }

@@ -63,7 +63,8 @@ impl Resumed {
             // Registered before looking once more: what comes in between is not lost.
             let mut growth = std::pin::pin!(grown.notified_owned());
             growth.as_mut().enable();
-            if !matches!(self.session.streams.since(self.at), Replay::Call { missed, ended: false, .. } if missed.is_empty()) {
+            if !matches!(self.session.streams.since(self.at), Replay::Call { missed, ended: false, .. } if missed.is_empty())
+            {
                 continue;
             }
             tokio::select! {

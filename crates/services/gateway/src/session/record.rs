@@ -30,6 +30,7 @@ mod revision {
     use portico_mcp_types::Revision;
     use serde::{Deserialize, Deserializer, Serializer, de};
 
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
     pub(super) fn serialize<S: Serializer>(revision: &Revision, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(revision.as_str())
     }

@@ -72,12 +72,20 @@ impl Sessions {
     }
 
     /// Finds the session of this caller; a foreign one looks like an unknown one (RS-30).
-    pub(crate) async fn find(&self, id: &str, is_bound_to: impl Fn(&Binding) -> bool) -> Result<Arc<Session>, Refusal> {
+    pub(crate) async fn find(
+        &self,
+        id: &str,
+        is_bound_to: impl Fn(&Binding) -> bool,
+    ) -> Result<Arc<Session>, Refusal> {
         let at_hand = self.at_hand.get(id);
         if let Some(session) = &at_hand
             && self.confirmed.contains_key(id)
         {
-            return if is_bound_to(&session.record().binding) { Ok(Arc::clone(session)) } else { Err(unknown()) };
+            return if is_bound_to(&session.record().binding) {
+                Ok(Arc::clone(session))
+            } else {
+                Err(unknown())
+            };
         }
         let Some(bytes) = self.map.get(&key(id)).await.map_err(|e| unavailable(&e))? else {
             self.at_hand.invalidate(id);
@@ -88,7 +96,8 @@ impl Sessions {
             return Err(unknown());
         }
         self.map.touch(&key(id), self.idle).await.map_err(|e| unavailable(&e))?;
-        let session = self.at_hand.get_with(id.to_owned(), || Arc::new(Session::new(id.to_owned(), record.clone())));
+        let session =
+            self.at_hand.get_with(id.to_owned(), || Arc::new(Session::new(id.to_owned(), record.clone())));
         session.set_record(record);
         self.confirmed.insert(id.to_owned(), ());
         Ok(session)
@@ -110,7 +119,12 @@ impl Sessions {
     }
 
     /// Remembers that the agent subscribed to a resource, or no longer does.
-    pub(crate) async fn remember_subscription(&self, session: &Session, uri: &str, on: bool) -> Result<(), Refusal> {
+    pub(crate) async fn remember_subscription(
+        &self,
+        session: &Session,
+        uri: &str,
+        on: bool,
+    ) -> Result<(), Refusal> {
         let mut record = Record::clone(&session.record());
         record.subscriptions.retain(|known| known != uri);
         if on && record.subscriptions.len() < MAX_SUBSCRIPTIONS {
@@ -135,7 +149,8 @@ impl Sessions {
         if let Some(open) = session.upstream(server).filter(|open| open.generation >= generation) {
             return Ok(Some(open));
         }
-        let found = self.map.get(&upstream_key(session, server, generation)).await.map_err(|e| unavailable(&e))?;
+        let found =
+            self.map.get(&upstream_key(session, server, generation)).await.map_err(|e| unavailable(&e))?;
         let Some(open) = found.and_then(|bytes| self.unseal(session, &bytes)) else { return Ok(None) };
         let open = Arc::new(open);
         session.set_upstream(server, Arc::clone(&open));
@@ -158,7 +173,9 @@ impl Sessions {
         }
         match self.upstream(session, server, open.generation).await? {
             Some(first) => Ok(Published::Lost { first, own: open }),
-            None => Err(Refusal::new(Reason::SessionsUnavailable, "the session changed meanwhile; try again")),
+            None => {
+                Err(Refusal::new(Reason::SessionsUnavailable, "the session changed meanwhile; try again"))
+            }
         }
     }
 
@@ -188,7 +205,10 @@ fn to_bytes(record: &Record) -> Bytes {
 }
 
 pub(crate) fn unknown() -> Refusal {
-    Refusal::new(Reason::UnknownSession, "this session is not known or has ended; send initialize to open a new one")
+    Refusal::new(
+        Reason::UnknownSession,
+        "this session is not known or has ended; send initialize to open a new one",
+    )
 }
 
 fn unavailable(error: &CoordinationError) -> Refusal {

@@ -13,7 +13,7 @@ const KEPT_EVENTS: usize = 64;
 /// Bytes of such events.
 const KEPT_BYTES: usize = 256 * 1024;
 /// How long an event is kept.
-const KEPT_FOR: Duration = Duration::from_secs(60);
+const KEPT_FOR: Duration = Duration::from_mins(1);
 /// Streams that a session knows at once; the oldest ended ones are forgotten first.
 const MAX_STREAMS: usize = 256;
 

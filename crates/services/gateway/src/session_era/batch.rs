@@ -81,11 +81,16 @@ fn read<'a>(messages: &[&'a RawValue], revision: Revision) -> Result<Vec<Envelop
     if revision != Revision::V2025_03_26 {
         return Err(Refusal::new(
             Reason::InvalidMessage,
-            format!("batches exist only in revision 2025-03-26, this session speaks {revision}; send one message"),
+            format!(
+                "batches exist only in revision 2025-03-26, this session speaks {revision}; send one message"
+            ),
         ));
     }
     if messages.len() > MAX_MESSAGES {
-        return Err(Refusal::new(Reason::InvalidMessage, format!("a batch has at most {MAX_MESSAGES} messages")));
+        return Err(Refusal::new(
+            Reason::InvalidMessage,
+            format!("a batch has at most {MAX_MESSAGES} messages"),
+        ));
     }
     let envelopes = messages.iter().map(|raw| Envelope::read(raw.get())).collect::<Result<Vec<_>, _>>()?;
     if envelopes.iter().any(|envelope| envelope.method() == method::INITIALIZE) {
@@ -119,7 +124,9 @@ async fn response_message(engine: &Engine, id: Id<'_>, response: Response) -> Re
     let mut decoder = Decoder::new(limit);
     decoder.push(&bytes);
     while let Some(event) = decoder.next_event().map_err(|_| not_mcp())? {
-        if Envelope::parse(&event.data).is_ok_and(|message| message.kind == Kind::Response && message.id == id) {
+        if Envelope::parse(&event.data)
+            .is_ok_and(|message| message.kind == Kind::Response && message.id == id)
+        {
             return Ok(event.data);
         }
     }

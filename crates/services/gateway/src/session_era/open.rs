@@ -13,7 +13,7 @@ use crate::front::{Inbound, Served};
 use crate::refusal::{Reason, Refusal};
 use crate::relay::whole_response;
 use crate::session::{Published, Record, UpstreamSession, sensitive};
-use crate::upstream::{Answer, Outgoing, not_mcp};
+use crate::upstream::{Outgoing, not_mcp};
 
 /// Id of the `initialize` that Portico sends on its own.
 const OWN_INITIALIZE: &str = "\"portico-initialize\"";
@@ -44,7 +44,10 @@ async fn open_session(
     if params.len() > engine.settings.sessions.max_initialize_bytes {
         return Err(Refusal::new(
             Reason::InvalidParams,
-            format!("the params of initialize are larger than {} bytes", engine.settings.sessions.max_initialize_bytes),
+            format!(
+                "the params of initialize are larger than {} bytes",
+                engine.settings.sessions.max_initialize_bytes
+            ),
         ));
     }
     let agent = inbound.agent;
@@ -115,7 +118,9 @@ pub(crate) fn no_instance(server: Option<&Arc<Server>>) -> Refusal {
         Some(server) if !server.enabled => {
             format!("the server {} is disabled; its owner can enable it", server.name)
         }
-        Some(server) => format!("no instance of the server {} can be called just now; try again later", server.name),
+        Some(server) => {
+            format!("no instance of the server {} can be called just now; try again later", server.name)
+        }
         None => "the server behind this endpoint no longer exists".to_owned(),
     };
     Refusal::new(Reason::NoInstance, message)
@@ -160,12 +165,16 @@ impl Leg<'_> {
             "{{\"jsonrpc\":\"2.0\",\"id\":{OWN_INITIALIZE},\"method\":\"initialize\",\"params\":{}}}",
             record.initialize
         );
-        let outgoing = Outgoing::post(Bytes::from(body.clone())).traced(&self.call.correlation, &self.call.trace);
+        let outgoing =
+            Outgoing::post(Bytes::from(body.clone())).traced(&self.call.correlation, &self.call.trace);
         let answer = self.engine.upstream.housekeeping(instance, outgoing).await?;
         let own = Envelope::parse(body.as_bytes())?;
         let (message, id) = self.engine.upstream.response_to(own.id, answer).await?;
         let negotiated = Negotiated::read(&message)?.ok_or_else(|| {
-            Refusal::new(Reason::UpstreamFailed, "the server refused to open a session; its owner can find out why")
+            Refusal::new(
+                Reason::UpstreamFailed,
+                "the server refused to open a session; its owner can find out why",
+            )
         })?;
         Ok(UpstreamSession {
             instance: instance.id,

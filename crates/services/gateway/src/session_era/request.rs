@@ -3,13 +3,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::StatusCode;
 use portico_mcp_types::sse::SseEvent;
-use portico_mcp_types::{Envelope, Kind, Object, PROTOCOL_VERSION, Revision, Splice, code, method, result_answer};
+use portico_mcp_types::{Kind, Object, PROTOCOL_VERSION, Revision, Splice, code, method, result_answer};
 
 use super::{Leg, session_of, single};
 use crate::access::{Liveness, StreamKind};
 use crate::call::Call;
 use crate::engine::Engine;
-use crate::front::{Inbound, Refused, Served};
+use crate::front::{Inbound, Served};
 use crate::handles::{Bound, Handle};
 use crate::refusal::{Reason, Refusal};
 use crate::relay::{
@@ -17,11 +17,16 @@ use crate::relay::{
 };
 use crate::rewrite::{Rewrite, Seal};
 use crate::session::{EventId, Session, UpstreamSession};
-use crate::upstream::{Answer, JsonBody, Outgoing, Reply, lost, not_mcp, too_large};
+use crate::upstream::{Answer, JsonBody, Outgoing, Reply, not_mcp, too_large};
 use crate::virtual_server;
 
 /// A message within a session.
-pub(crate) async fn message(engine: &Arc<Engine>, inbound: &Inbound<'_>, session: &str, mut call: Call) -> Served {
+pub(crate) async fn message(
+    engine: &Arc<Engine>,
+    inbound: &Inbound<'_>,
+    session: &str,
+    mut call: Call,
+) -> Served {
     let version = inbound.header(&PROTOCOL_VERSION);
     let session = match session_of(engine, inbound.agent, session, version).await {
         Ok(session) => session,
@@ -126,7 +131,12 @@ fn relay(to: Delivery<'_>, reply: Reply, call: Call) -> EventRelay {
         rewrite,
         call,
         liveness: Liveness::new(&engine.verifier, inbound.agent, StreamKind::Call),
-        reopen: Some(Reopen { server, instance: open.instance, session: open.id.clone(), revision: open.revision }),
+        reopen: Some(Reopen {
+            server,
+            instance: open.instance,
+            session: open.id.clone(),
+            revision: open.revision,
+        }),
         first: priming(session.revision(), stream),
     })
 }
@@ -176,7 +186,11 @@ pub(crate) fn rewrite_for(engine: &Engine, inbound: &Inbound<'_>) -> Rewrite {
 }
 
 /// Keeps what a server would have to be told again if it forgot the session.
-pub(crate) async fn remember(engine: &Engine, inbound: &Inbound<'_>, session: &Session) -> Result<(), Refusal> {
+pub(crate) async fn remember(
+    engine: &Engine,
+    inbound: &Inbound<'_>,
+    session: &Session,
+) -> Result<(), Refusal> {
     match inbound.envelope.method() {
         method::SET_LEVEL => {
             let params = inbound.params.raw.map_or("{}", |raw| raw.get());
@@ -207,7 +221,9 @@ impl Leg<'_> {
 
     /// `None` if the server no longer knows the session, or its instance is gone.
     async fn try_exchange(&self, open: &UpstreamSession, body: Bytes) -> Result<Option<Answer>, Refusal> {
-        let Some(instance) = self.agent.snapshot.instance(self.server, open.instance) else { return Ok(None) };
+        let Some(instance) = self.agent.snapshot.instance(self.server, open.instance) else {
+            return Ok(None);
+        };
         let outgoing = Outgoing::post(body)
             .in_session(open.id.as_ref(), open.revision)
             .traced(&self.call.correlation, &self.call.trace);
@@ -226,11 +242,12 @@ impl Leg<'_> {
         let JsonBody::Whole(message) = self.engine.upstream.read_json(reply.body, limit).await? else {
             return Err(too_large());
         };
-        let forgotten = Object::parse(std::str::from_utf8(&message).unwrap_or(""), "answer").is_ok_and(|answer| {
-            let error = answer.get("error").and_then(|error| Object::parse(error.get(), "error").ok());
-            let said = error.and_then(|error| error.get("code")).map_or("", |raw| raw.get());
-            answer.get("id").is_none_or(|id| id.get() == "null") && said == code::SERVER_ERROR.to_string()
-        });
+        let forgotten =
+            Object::parse(std::str::from_utf8(&message).unwrap_or(""), "answer").is_ok_and(|answer| {
+                let error = answer.get("error").and_then(|error| Object::parse(error.get(), "error").ok());
+                let said = error.and_then(|error| error.get("code")).map_or("", |raw| raw.get());
+                answer.get("id").is_none_or(|id| id.get() == "null") && said == code::SERVER_ERROR.to_string()
+            });
         Ok((!forgotten).then_some(Answer::Read(reply.status, message)))
     }
 }

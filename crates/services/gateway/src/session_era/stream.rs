@@ -129,6 +129,9 @@ impl Leg<'_> {
                 _ => break,
             }
         }
-        Err(Refusal::new(Reason::MethodNotAllowed, "the server behind this endpoint offers no stream of its own"))
+        Err(Refusal::new(
+            Reason::MethodNotAllowed,
+            "the server behind this endpoint offers no stream of its own",
+        ))
     }
 }

@@ -1,6 +1,6 @@
 use portico_mcp_types::{
-    CLIENT_CAPABILITIES, Kind, MCP_METHOD, MCP_NAME, META_PROTOCOL_VERSION, PROTOCOL_VERSION, Revision, decode_value,
-    method,
+    CLIENT_CAPABILITIES, Kind, MCP_METHOD, MCP_NAME, META_PROTOCOL_VERSION, PROTOCOL_VERSION, Revision,
+    decode_value, method,
 };
 
 use crate::front::Inbound;
@@ -40,9 +40,12 @@ fn check_version(inbound: &Inbound<'_>) -> Result<(), Refusal> {
         return Ok(());
     }
     let supported: Vec<&str> = Revision::ALL.iter().rev().map(|revision| revision.as_str()).collect();
-    Err(Refusal::new(Reason::UnsupportedVersion, "this protocol version is not served; use one of error.data.supported")
-        .with_data("supported", serde_json::Value::from(supported).to_string())
-        .with_data("requested", serde_json::Value::from(version.as_ref()).to_string()))
+    Err(Refusal::new(
+        Reason::UnsupportedVersion,
+        "this protocol version is not served; use one of error.data.supported",
+    )
+    .with_data("supported", serde_json::Value::from(supported).to_string())
+    .with_data("requested", serde_json::Value::from(version.as_ref()).to_string()))
 }
 
 fn check_method(inbound: &Inbound<'_>) -> Result<(), Refusal> {
@@ -61,7 +64,10 @@ fn check_method(inbound: &Inbound<'_>) -> Result<(), Refusal> {
             | method::ROOTS_CHANGED
     );
     if removed {
-        return Err(Refusal::new(Reason::MethodNotFound, format!("{name} does not exist in revision 2026-07-28")));
+        return Err(Refusal::new(
+            Reason::MethodNotFound,
+            format!("{name} does not exist in revision 2026-07-28"),
+        ));
     }
     Ok(())
 }
@@ -85,7 +91,9 @@ fn compare(header: Option<&str>, body: &str, name: &'static str) -> Result<(), R
     match header {
         Some(header) if header == body => Ok(()),
         Some(_) => Err(mismatch(format!("Header mismatch: {name} does not say what the body says"))),
-        None => Err(mismatch(format!("Header mismatch: {name} is missing; it must repeat the value of the body"))),
+        None => {
+            Err(mismatch(format!("Header mismatch: {name} is missing; it must repeat the value of the body")))
+        }
     }
 }
 

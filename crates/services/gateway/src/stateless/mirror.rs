@@ -3,8 +3,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use portico_mcp_types::{
-    Envelope, MCP_METHOD, META_PROTOCOL_VERSION, Object, PROTOCOL_VERSION, ParseError, Revision, decode_value, method,
-    text_of,
+    Envelope, MCP_METHOD, META_PROTOCOL_VERSION, Object, PROTOCOL_VERSION, ParseError, Revision,
+    decode_value, method, text_of,
 };
 
 use super::StatelessLeg;
@@ -23,15 +23,15 @@ impl StatelessLeg<'_> {
         if self.inbound.envelope.method() != method::TOOLS_CALL {
             return Ok(());
         }
-        let tools = match self.engine.tool_headers.known(self.server) {
-            Some(tools) => tools,
-            None => {
-                let within = Duration::from_millis(self.engine.upstream.settings.list_timeout_ms);
-                // A server whose list does not come is judged by its answer to the call.
-                let Ok(Ok(tools)) = tokio::time::timeout(within, self.list(instance)).await else { return Ok(()) };
-                self.engine.tool_headers.set(self.server, tools.clone());
-                tools.into()
-            }
+        let tools = if let Some(tools) = self.engine.tool_headers.known(self.server) {
+            tools
+        } else {
+            let within = Duration::from_millis(self.engine.upstream.settings.list_timeout_ms);
+            // A server whose list does not come is judged by its answer to the call.
+            let Ok(Ok(tools)) = tokio::time::timeout(within, self.list(instance)).await else {
+                return Ok(());
+            };
+            self.engine.tool_headers.set(self.server, tools)
         };
         let name = self.inbound.params.name()?;
         let Some(mirrored) = tools.get(name.as_ref()) else { return Ok(()) };
@@ -87,9 +87,10 @@ fn compare(
         };
         let mut sent = headers.get_all(&parameter.header).iter();
         let header = match sent.next() {
-            Some(header) => {
-                Some(decode_value(header.as_bytes()).map_err(|_| mismatch(format!("{} cannot be read", parameter.header)))?)
-            }
+            Some(header) => Some(
+                decode_value(header.as_bytes())
+                    .map_err(|_| mismatch(format!("{} cannot be read", parameter.header)))?,
+            ),
             None => None,
         };
         let agree = sent.next().is_none()
@@ -129,9 +130,10 @@ fn same_number(a: &str, b: &str) -> bool {
     if a == b {
         return true;
     }
-    match (a.parse::<f64>(), b.parse::<f64>()) {
-        // Beyond 2^53 different integers have the same f64, and only the same text is the same number.
-        (Ok(a), Ok(b)) => a == b && a.abs() < 9_007_199_254_740_992.0,
+    // Beyond 2^53 different integers have the same f64, and only the same text is the same number.
+    let exact = |text: &str| text.parse::<f64>().ok().filter(|number| number.abs() < 9_007_199_254_740_992.0);
+    match (exact(a), exact(b)) {
+        (Some(a), Some(b)) => a.total_cmp(&b).is_eq(),
         _ => false,
     }
 }
@@ -142,8 +144,11 @@ mod tests {
     use serde_json::value::RawValue;
 
     fn check(arguments: &str, header: Option<&'static str>, integer: bool) -> bool {
-        let mirrored =
-            [Mirrored { path: vec!["a".into(), "b".into()], header: "mcp-param-x".parse().unwrap(), integer }];
+        let mirrored = [Mirrored {
+            path: vec!["a".into(), "b".into()],
+            header: "mcp-param-x".parse().unwrap(),
+            integer,
+        }];
         let arguments: Box<RawValue> = serde_json::from_str(arguments).unwrap();
         let mut headers = HeaderMap::new();
         if let Some(header) = header {

@@ -11,7 +11,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 /// How long a list of tools is believed.
-const BELIEVED: Duration = Duration::from_secs(300);
+const BELIEVED: Duration = Duration::from_mins(5);
 /// Most servers whose tools are remembered.
 const MAX_SERVERS: u64 = 10_000;
 /// Deepest property path that is searched for annotations.
@@ -50,8 +50,10 @@ impl ToolHeaders {
         self.0.invalidate(&server);
     }
 
-    pub(crate) fn set(&self, server: ServerId, tools: Tools) {
-        self.0.insert(server, Arc::new(tools));
+    pub(crate) fn set(&self, server: ServerId, tools: Tools) -> Arc<Tools> {
+        let tools = Arc::new(tools);
+        self.0.insert(server, Arc::clone(&tools));
+        tools
     }
 
     /// Takes in one page of a list that passes by; gives it without the tools whose annotations are invalid.
@@ -97,7 +99,9 @@ impl<'a> Page<'a> {
                     }
                     valid.push(*raw);
                 }
-                Err(why) => tracing::warn!(tool = %name, why, "a tool is left out: its x-mcp-header annotations are invalid"),
+                Err(why) => {
+                    tracing::warn!(tool = %name, why, "a tool is left out: its x-mcp-header annotations are invalid")
+                }
             }
         }
         let any_invalid = valid.len() < all.len();
@@ -144,7 +148,8 @@ fn collect(schema: &Value, path: &mut Vec<String>, found: &mut Vec<Mirrored>) ->
     for (key, property) in properties {
         path.push(key.clone());
         if let Some(annotation) = property.get(ANNOTATION) {
-            let name = annotation.as_str().filter(|name| !name.is_empty()).ok_or("a header name is not a text")?;
+            let name =
+                annotation.as_str().filter(|name| !name.is_empty()).ok_or("a header name is not a text")?;
             let header = HeaderName::try_from(format!("{MCP_PARAM_PREFIX}{name}"))
                 .map_err(|_| "a header name is not a token")?;
             let kind = property.get("type").and_then(Value::as_str);
@@ -222,7 +227,10 @@ mod tests {
         );
         let headers = ToolHeaders::default();
         let kept = headers.learn(server_id(1), &message);
-        assert_eq!(kept, &br#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"ok","n":1.10}],"k":1}}"#[..]);
+        assert_eq!(
+            kept,
+            &br#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"ok","n":1.10}],"k":1}}"#[..]
+        );
         assert!(headers.known(server_id(1)).unwrap().is_empty());
     }
 }
