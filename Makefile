@@ -12,7 +12,7 @@ test: ## everything that has to pass before a change lands
 	@tests/scripts/test.sh
 
 bench: ## measures the gateway beside nginx and a bare hyper proxy
-	@tests/bench/bench.sh
+	@tests/bench/bench.sh $(ARGS)
 
 fmt: ## formats the Rust code
 	@cargo fmt --all

@@ -16,19 +16,19 @@ need_node() {
   return 1
 }
 
-cargo_tool() { # NAME VERSION: kept when the machine already has one
+install_cargo_tool() { # NAME VERSION: kept when the machine already has one
   command -v "cargo-$1" >/dev/null && return
   echo "    building cargo-$1 $2, once (a few minutes)"
   cargo install --quiet --locked --debug --root "$cache/cargo" "cargo-$1" --version "$2"
 }
 
-buf() {
+install_buf() {
   need_node
   [ "$(buf --version 2>/dev/null || true)" = "$buf_version" ] && return
   npm install --silent --no-save --prefix "$cache/npm" "@bufbuild/buf@$buf_version"
 }
 
-postgres() { # any major version from 15 on
+install_postgres() { # any major version from 15 on
   for initdb in /usr/lib/postgresql/*/bin/initdb; do
     local major=${initdb#/usr/lib/postgresql/}
     [ -x "$initdb" ] && [ "${major%%/*}" -ge 15 ] && return
@@ -36,7 +36,7 @@ postgres() { # any major version from 15 on
   apt_install postgresql-15 || apt_install postgresql
 }
 
-python() {
+install_python() {
   python3 -c 'import ensurepip, venv' 2>/dev/null && return
   apt_install python3 python3-venv
 }
@@ -44,14 +44,14 @@ python() {
 mkdir -p "$cache"
 case ${1:-test} in
 lint)
-  cargo_tool deny "$deny_version"
-  buf
+  install_cargo_tool deny "$deny_version"
+  install_buf
   ;;
 test)
   "$0" lint
-  cargo_tool nextest "$nextest_version"
-  postgres
-  python
+  install_cargo_tool nextest "$nextest_version"
+  install_postgres
+  install_python
   ;;
 *)
   echo "usage: setup.sh lint|test" >&2

@@ -11,6 +11,7 @@ what=${1:-all}
 step "set-up" tests/scripts/setup.sh "$([ "$what" = lint ] && echo lint || echo test)"
 step "formatting" cargo fmt --all --check
 step "proto rules" buf lint
+step "dependencies" cargo fetch --quiet --locked
 step "dependency rules" cargo deny --offline --log-level error --all-features check bans licenses sources
 step "clippy" cargo clippy --quiet --workspace --all-targets -- -D warnings
 [ "$what" = lint ] && exit 0
