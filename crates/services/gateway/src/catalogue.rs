@@ -73,6 +73,13 @@ impl Catalogue {
         self.change(|source| source.credentials.extend(resolved));
     }
 
+    #[cfg(test)]
+    pub(crate) fn apply_credentials_for_tests(&self, reference: &str, value: &str) {
+        let credential =
+            Credential { reference: reference.to_owned(), version: 1, value: secrecy::SecretString::from(value) };
+        self.apply_credentials(vec![(testing::instance_id(1), credential)]);
+    }
+
     /// Forgets credentials of instances that no longer exist.
     fn retain_credentials(&self) {
         let mut source = self.source.lock().unwrap_or_else(PoisonError::into_inner);

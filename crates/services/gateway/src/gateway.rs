@@ -155,6 +155,11 @@ impl Gateway {
             .with_state(Arc::clone(&self.engine))
     }
 
+    #[cfg(test)]
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
     /// No gRPC is served: the gateway only calls.
     pub fn rpc(&self) -> tonic::service::Routes {
         tonic::service::Routes::default()

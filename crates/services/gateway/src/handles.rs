@@ -1,9 +1,14 @@
 //! What a server mints and an agent brings back travels sealed: bound to caller, endpoint and server, and in time.
 
+use std::collections::BTreeMap;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::Duration;
 use portico_clock::SharedClock;
 use portico_mcp_types::CallParams;
 use portico_sealing::HandleSealer;
+use serde_json::Value;
 
 use crate::access::Agent;
 use crate::refusal::{Reason, Refusal};
@@ -99,14 +104,43 @@ impl Handles {
     }
 }
 
+/// Writes a value with sorted keys and without spaces.
+fn write_canonical(value: &Value, out: &mut String) {
+    match value {
+        Value::Object(members) => {
+            let sorted: BTreeMap<&String, &Value> = members.iter().collect();
+            out.push('{');
+            for (key, member) in sorted {
+                out.push_str(&Value::from(key.as_str()).to_string());
+                out.push(':');
+                write_canonical(member, out);
+                out.push(',');
+            }
+            out.push('}');
+        }
+        Value::Array(items) => {
+            out.push('[');
+            for item in items {
+                write_canonical(item, out);
+                out.push(',');
+            }
+            out.push(']');
+        }
+        scalar => out.push_str(&scalar.to_string()),
+    }
+}
+
 /// Digest of what makes a call this call: method, name and arguments (2026-07-28, MRTR, Server Requirements).
 ///
 /// Arguments count by their values: a client may write its retry with other spaces or key order.
 pub(crate) fn request_digest(method: &str, params: &CallParams<'_>) -> String {
-    use base64::Engine;
     let name = params.get("name").or(params.get("uri")).map_or("", |raw| raw.get());
     let arguments = params.arguments().map_or("", |raw| raw.get());
-    let canonical = serde_json::from_str::<serde_json::Value>(arguments).map(|value| value.to_string());
+    let canonical = serde_json::from_str::<Value>(arguments).map(|value| {
+        let mut text = String::with_capacity(arguments.len());
+        write_canonical(&value, &mut text);
+        text
+    });
     let text = format!(
         "{}:{method}{}:{name}{}",
         method.len(),
@@ -114,5 +148,32 @@ pub(crate) fn request_digest(method: &str, params: &CallParams<'_>) -> String {
         canonical.as_deref().unwrap_or(arguments)
     );
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
-    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(digest)
+    URL_SAFE_NO_PAD.encode(digest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use portico_mcp_types::Envelope;
+
+    fn digest(method: &str, params: &str) -> String {
+        let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#);
+        let envelope = Envelope::parse(body.as_bytes()).unwrap();
+        request_digest(method, &CallParams::parse(envelope.params).unwrap())
+    }
+
+    #[test]
+    fn the_digest_follows_values_and_not_spelling() {
+        let one = digest("tools/call", r#"{"name":"a","arguments":{"x":1,"y":[{"b":1,"a":"\u0061"}]}}"#);
+        let same = digest("tools/call", r#"{"arguments":{ "y":[{"a":"a","b":1}],"x":1},"name":"a","requestState":"s"}"#);
+        assert_eq!(one, same);
+        for (method, params) in [
+            ("prompts/get", r#"{"name":"a","arguments":{"x":1,"y":[{"b":1,"a":"a"}]}}"#),
+            ("tools/call", r#"{"name":"b","arguments":{"x":1,"y":[{"b":1,"a":"a"}]}}"#),
+            ("tools/call", r#"{"name":"a","arguments":{"x":2,"y":[{"b":1,"a":"a"}]}}"#),
+            ("tools/call", r#"{"name":"a"}"#),
+        ] {
+            assert_ne!(one, digest(method, params), "{method} {params}");
+        }
+    }
 }

@@ -29,6 +29,10 @@ mod session_era;
 mod settings;
 mod stateless;
 mod upstream;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 mod virtual_server;
 
 pub use gateway::{BuildError, Dependencies, Gateway};

@@ -105,10 +105,10 @@ mod tests {
         })
     }
 
-    fn with(name: http::HeaderName, values: &[&'static str]) -> HeaderMap {
+    fn with(name: &http::HeaderName, values: &[&'static str]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for value in values {
-            headers.append(&name, HeaderValue::from_static(value));
+            headers.append(name, HeaderValue::from_static(value));
         }
         headers
     }
@@ -118,12 +118,12 @@ mod tests {
         let guard = guard("https://mcp.example.org", false);
         let uri = Uri::from_static("/demo/mcp");
         for host in ["mcp.example.org", "MCP.example.org:443"] {
-            assert!(guard.check_host(&uri, &with(HOST, &[host])).is_ok(), "{host}");
+            assert!(guard.check_host(&uri, &with(&HOST, &[host])).is_ok(), "{host}");
         }
         for hosts in
             [&["evil.example"][..], &["mcp.example.org:8443"], &[], &["mcp.example.org", "evil.example"]]
         {
-            let refusal = guard.check_host(&uri, &with(HOST, hosts)).unwrap_err();
+            let refusal = guard.check_host(&uri, &with(&HOST, hosts)).unwrap_err();
             assert_eq!(refusal.reason.status(), 421);
             assert!(refusal.message().contains("https://mcp.example.org/demo/mcp"));
         }
@@ -134,15 +134,15 @@ mod tests {
         let strict = guard("https://mcp.example.org", false);
         assert_eq!(strict.check_origin(&HeaderMap::new()).unwrap(), None);
         for origin in ["https://mcp.example.org", "https://ok.example"] {
-            assert!(strict.check_origin(&with(ORIGIN, &[origin])).unwrap().is_some(), "{origin}");
+            assert!(strict.check_origin(&with(&ORIGIN, &[origin])).unwrap().is_some(), "{origin}");
         }
         for origin in ["https://evil.example", "null", "http://mcp.example.org", "http://localhost:6274", ""]
         {
-            let refusal = strict.check_origin(&with(ORIGIN, &[origin])).unwrap_err();
+            let refusal = strict.check_origin(&with(&ORIGIN, &[origin])).unwrap_err();
             assert_eq!(refusal.reason, Reason::OriginNotAllowed, "{origin}");
         }
         let dev = guard("http://127.0.0.1:8080", true);
-        assert!(dev.check_origin(&with(ORIGIN, &["http://localhost:6274"])).is_ok());
-        assert!(dev.check_origin(&with(ORIGIN, &["http://localhost.evil.example"])).is_err());
+        assert!(dev.check_origin(&with(&ORIGIN, &["http://localhost:6274"])).is_ok());
+        assert!(dev.check_origin(&with(&ORIGIN, &["http://localhost.evil.example"])).is_err());
     }
 }

@@ -1,0 +1,251 @@
+//! A gateway between an issuer of test tokens and a server of many moods.
+
+mod server;
+
+pub(crate) use server::TestServer;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use http::{Method, Request, StatusCode};
+use http_body_util::BodyExt;
+use portico_authn::testing::TestIssuer;
+use portico_clock::MockClock;
+use portico_coordination::Coordination;
+use portico_ids::{PrincipalId, SeededRng, SharedRng};
+use portico_oauth_types::ScopeSet;
+use portico_outbound::{OutboundClient, OutboundLimits, OutboundPolicy};
+use portico_process::{Readiness, Tasks};
+use portico_proto_registry::AuditRecord;
+use portico_sealing::{HandleSealer, KeyRing, Sealer};
+use portico_telemetry::Metrics;
+use portico_transport::{Exchange, PeerIdentity};
+use serde_json::Value;
+use tower::ServiceExt;
+
+use crate::catalogue::testing::{Item, ORIGIN, endpoint, instance, server};
+use crate::engine::Engine;
+use crate::{Dependencies, Gateway, GatewaySettings};
+
+/// A gateway with one endpoint `demo` in front of one [`TestServer`].
+pub(crate) struct Bench {
+    pub(crate) gateway: Gateway,
+    pub(crate) app: Router,
+    pub(crate) issuer: TestIssuer,
+    pub(crate) clock: MockClock,
+    pub(crate) server: TestServer,
+    pub(crate) alice: PrincipalId,
+    /// Ends the tasks and removes the directory with the bench.
+    _tasks: Tasks,
+    _dir: tempfile::TempDir,
+}
+
+/// An answer, read whole.
+#[derive(Debug)]
+pub(crate) struct Read {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: http::HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Read {
+    pub(crate) async fn of(response: Response) -> Self {
+        let (head, body) = response.into_parts();
+        let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+        Self { status: head.status, headers: head.headers, body }
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("{} {}", self.status, self.text()))
+    }
+
+    /// HTTP status, JSON-RPC code and reason of a refusal.
+    pub(crate) fn refusal(&self) -> (u16, i64, String) {
+        let error = &self.json()["error"];
+        let reason = error["data"]["reason"].as_str().unwrap_or("").to_owned();
+        assert!(error["data"]["correlation_id"].as_str().is_some_and(|id| !id.is_empty()), "{}", self.text());
+        (self.status.as_u16(), error["code"].as_i64().unwrap_or(0), reason)
+    }
+
+    /// The events of a stream.
+    pub(crate) fn events(&self) -> Vec<portico_mcp_types::sse::SseEvent> {
+        let mut decoder = portico_mcp_types::sse::Decoder::new(1 << 20);
+        decoder.push(&self.body);
+        std::iter::from_fn(|| decoder.next_event().unwrap()).collect()
+    }
+}
+
+pub(crate) fn start() -> DateTime<Utc> {
+    DateTime::from_timestamp(1_790_000_000, 0).unwrap()
+}
+
+impl Bench {
+    pub(crate) async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    pub(crate) async fn with(edit: impl FnOnce(&mut GatewaySettings)) -> Self {
+        // Another crate's test may have installed it already; either way it is there.
+        portico_process::install_crypto_provider();
+        let clock = MockClock::at(start());
+        let dir = tempfile::tempdir().unwrap();
+        let mut settings = GatewaySettings { data_dir: dir.path().to_owned(), ..GatewaySettings::default() };
+        edit(&mut settings);
+        let tasks = Tasks::new();
+        let rng: SharedRng = Arc::new(SeededRng::new(7));
+        let keys = KeyRing::generate_file(&dir.path().join("ring"), &*rng).unwrap();
+        let issuer = TestIssuer::new(Arc::new(clock.clone()));
+        let exchange = Exchange::new();
+        let gateway = Gateway::build(
+            settings,
+            Dependencies {
+                clock: Arc::new(clock.clone()),
+                coordination: Coordination::in_process(Arc::new(clock.clone())),
+                registry: exchange.link("registry", PeerIdentity::new("gateway")),
+                trust: issuer.trust(),
+                handles: HandleSealer::new(&keys, Arc::clone(&rng)),
+                sealer: Sealer::new(&keys, Arc::clone(&rng)),
+                outbound: OutboundClient::new(OutboundPolicy::dev(), &OutboundLimits::default()).unwrap(),
+                metrics: Metrics::new(),
+                readiness: Readiness::new(),
+                tasks: tasks.clone(),
+                rng,
+            },
+        )
+        .unwrap();
+        let server = TestServer::start(&tasks).await;
+        let app = gateway.http();
+        let alice = issuer.user();
+        let bench = Self { gateway, app, issuer, clock, server, alice, _tasks: tasks, _dir: dir };
+        bench.catalogue(bench.demo());
+        bench
+    }
+
+    /// One server and its endpoint.
+    pub(crate) fn demo(&self) -> Vec<Item> {
+        vec![
+            self::server(1, "demo"),
+            instance(1, 1, &format!("http://{}/mcp", self.server.address)),
+            endpoint("demo", &[1]),
+        ]
+    }
+
+    pub(crate) fn catalogue(&self, items: Vec<Item>) {
+        self.gateway.engine().catalogue.apply(true, items, &[]);
+    }
+
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
+        self.gateway.engine()
+    }
+
+    pub(crate) fn token(&self, endpoint: &str) -> String {
+        self.token_of(&self.alice, endpoint)
+    }
+
+    pub(crate) fn token_of(&self, who: &PrincipalId, endpoint: &str) -> String {
+        let path = if endpoint == "mcp" { "/mcp".to_owned() } else { format!("/{endpoint}/mcp") };
+        self.issuer.token(who, &format!("{ORIGIN}{path}"), ScopeSet::parse("mcp").unwrap())
+    }
+
+    /// A request to `/demo/mcp` with Alice's token and what every agent sends.
+    pub(crate) fn request(&self, method: Method) -> http::request::Builder {
+        Request::builder()
+            .method(method)
+            .uri("/demo/mcp")
+            .header("host", "127.0.0.1:8080")
+            .header("content-type", "application/json")
+            .header("accept", "application/json, text/event-stream")
+            .header("authorization", format!("Bearer {}", self.token("demo")))
+    }
+
+    pub(crate) async fn send(&self, request: Request<Body>) -> Read {
+        Read::of(self.open(request).await).await
+    }
+
+    /// The answer's head; its body streams.
+    pub(crate) async fn open(&self, request: Request<Body>) -> Response {
+        self.app.clone().oneshot(request).await.unwrap()
+    }
+
+    pub(crate) async fn post(&self, body: &str) -> Read {
+        self.send(self.request(Method::POST).body(Body::from(body.to_owned())).unwrap()).await
+    }
+
+    /// Opens a session and gives its id.
+    pub(crate) async fn initialize(&self, version: &str) -> String {
+        let body = format!(
+            r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{{"protocolVersion":"{version}","capabilities":{{}},"clientInfo":{{"name":"t","version":"1"}}}}}}"#
+        );
+        let answer = self.post(&body).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let session = answer.headers["mcp-session-id"].to_str().unwrap().to_owned();
+        let done = self.in_session(&session, r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#).await;
+        assert_eq!(done.status, 202);
+        session
+    }
+
+    pub(crate) async fn in_session(&self, session: &str, body: &str) -> Read {
+        self.send(self.session_request(session, body)).await
+    }
+
+    pub(crate) fn session_request(&self, session: &str, body: &str) -> Request<Body> {
+        let request = self.request(Method::POST).header("mcp-session-id", session);
+        request.body(Body::from(body.to_owned())).unwrap()
+    }
+
+    /// A request of the stateless era; `extra` in its body are further members of params.
+    pub(crate) fn stateless_request(&self, tool: &str) -> http::request::Builder {
+        self.request(Method::POST)
+            .header("mcp-protocol-version", "2026-07-28")
+            .header("mcp-method", "tools/call")
+            .header("mcp-name", tool)
+    }
+
+    pub(crate) async fn stateless_call(&self, tool: &str, extra: &str) -> Read {
+        let request = self.stateless_request(tool).body(Body::from(stateless_body(tool, extra))).unwrap();
+        self.send(request).await
+    }
+
+    /// All audit records so far.
+    pub(crate) fn audit(&self) -> Vec<AuditRecord> {
+        let lot = self.engine().recorder.audit.spool.next_lot(1000).unwrap();
+        lot.map(|lot| lot.records).unwrap_or_default()
+    }
+
+    /// Outcome and reason of the newest audit record.
+    pub(crate) fn last_audit(&self) -> (String, String) {
+        self.audit().pop().map(|record| (record.outcome, record.reason)).unwrap_or_default()
+    }
+
+    /// Asserts a refusal, its record, and that the server was not touched meanwhile.
+    pub(crate) fn assert_refused(&self, answer: &Read, expected: (u16, i64, &str), seen_before: usize) {
+        let (status, code, reason) = answer.refusal();
+        assert_eq!((status, code, reason.as_str()), expected, "{}", answer.text());
+        assert_eq!(self.server.seen().len(), seen_before, "the server was touched");
+        let (outcome, recorded) = self.last_audit();
+        assert_eq!((outcome.as_str(), recorded.as_str()), ("denied", expected.2));
+    }
+}
+
+pub(crate) const META: &str =
+    r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{"elicitation":{}}}"#;
+
+pub(crate) fn stateless_body(tool: &str, extra: &str) -> String {
+    format!(
+        r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"{tool}","arguments":{{"text":"hi","n":1.10}},{extra}{META}}}}}"#
+    )
+}
+
+pub(crate) fn call(id: u32, tool: &str) -> String {
+    format!(
+        r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"{tool}","arguments":{{"big":12345678901234567890123,"x":1.10}}}}}}"#
+    )
+}

@@ -1,0 +1,6 @@
+//! The gateway from its door to a server and back.
+
+mod door;
+mod session_era;
+mod stateless;
+mod upstream;

@@ -1,0 +1,246 @@
+use axum::body::Body;
+use http::Method;
+use http_body_util::BodyExt;
+
+use crate::testing::{Bench, call};
+
+#[tokio::test]
+async fn s3_45_a_tool_call_round_trips_byte_for_byte() {
+    let bench = Bench::new().await;
+    let session = bench.initialize("2025-11-25").await;
+    let sent = call(7, "echo");
+    let answer = bench.in_session(&session, &sent).await;
+    assert_eq!(answer.text(), r#"{"jsonrpc":"2.0","id":7,"result":{"content":[],"n":1.10,"big":12345678901234567890123}}"#);
+    let seen = bench.server.last();
+    assert_eq!(seen.text(), sent);
+    assert_eq!(seen.headers["mcp-session-id"], "upstream-1");
+    assert_eq!(seen.headers["mcp-protocol-version"], "2025-11-25");
+    assert_ne!(session, "upstream-1");
+    assert_eq!(session.len(), 43);
+    let record = bench.audit().pop().unwrap();
+    assert_eq!((record.action.as_str(), record.name.as_str(), record.outcome.as_str()), ("tools/call", "echo", "allowed"));
+    assert_eq!(record.target, "endpoint:demo");
+    assert_eq!(record.principal, bench.alice.to_string());
+    assert!(record.response_bytes > 0);
+}
+
+#[tokio::test]
+async fn rs_30_a_foreign_session_looks_like_an_unknown_one() {
+    let bench = Bench::new().await;
+    let session = bench.initialize("2025-11-25").await;
+    let seen = bench.server.seen().len();
+    let bob = bench.token_of(&bench.issuer.user(), "demo");
+    let mut request = bench.session_request(&session, &call(1, "echo"));
+    request.headers_mut().insert("authorization", format!("Bearer {bob}").parse().unwrap());
+    let foreign = bench.send(request).await;
+    bench.assert_refused(&foreign, (404, -32600, "unknown_session"), seen);
+    let unknown = bench.in_session("nope", &call(1, "echo")).await;
+    bench.assert_refused(&unknown, (404, -32600, "unknown_session"), seen);
+    let strip = |text: &str| text.split("\"correlation_id\"").next().unwrap().to_owned();
+    assert_eq!(strip(foreign.text()), strip(unknown.text()));
+}
+
+#[tokio::test]
+async fn versions_and_sessions_must_fit() {
+    let bench = Bench::new().await;
+    let session = bench.initialize("2025-06-18").await;
+    let seen = bench.server.seen().len();
+    let mut request = bench.session_request(&session, &call(1, "echo"));
+    request.headers_mut().insert("mcp-protocol-version", "2025-11-25".parse().unwrap());
+    bench.assert_refused(&bench.send(request).await, (400, -32600, "version_mismatch"), seen);
+    bench.assert_refused(&bench.post(&call(1, "echo")).await, (400, -32600, "session_required"), seen);
+    let mut request = bench.session_request(&session, &call(1, "echo"));
+    request.headers_mut().insert("mcp-protocol-version", "2025-06-18".parse().unwrap());
+    assert_eq!(bench.send(request).await.status, 200);
+}
+
+#[tokio::test]
+async fn delete_ends_the_session_here_and_at_the_server() {
+    let bench = Bench::new().await;
+    let session = bench.initialize("2025-11-25").await;
+    let delete = |id: &str| bench.request(Method::DELETE).header("mcp-session-id", id).body(Body::empty()).unwrap();
+    assert_eq!(bench.send(delete(&session)).await.status, 204);
+    let told = bench.server.wait_for(|seen| seen.method == Method::DELETE).await;
+    assert_eq!(told.headers["mcp-session-id"], "upstream-1");
+    assert_eq!(bench.in_session(&session, &call(1, "echo")).await.status, 404);
+    assert_eq!(bench.send(delete(&session)).await.status, 404);
+    assert_eq!(bench.send(bench.request(Method::DELETE).body(Body::empty()).unwrap()).await.status, 400);
+}
+
+#[tokio::test]
+async fn a_server_that_forgot_the_session_gets_a_new_one_unnoticed() {
+    let bench = Bench::new().await;
+    let session = bench.initialize("2025-11-25").await;
+    bench.server.forget();
+    let answer = bench.in_session(&session, &call(3, "echo")).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(bench.server.last().headers["mcp-session-id"], "upstream-2");
+    assert_eq!(bench.server.sessions(), 1);
+}
+
+#[tokio::test]
+async fn s3_46_events_stream_with_ids_and_end_with_the_answer() {
+    let bench = Bench::new().await;
+    let session = bench.initialize("2025-11-25").await;
+    let answer = bench.in_session(&session, &call(2, "stream")).await;
+    assert_eq!(answer.headers["content-type"], "text/event-stream");
+    assert_eq!(answer.headers["x-accel-buffering"], "no");
+    let events = answer.events();
+    assert_eq!(events.len(), 3, "{}", answer.text());
+    assert!(events[0].data.is_empty() && events[0].id.is_some(), "a priming event comes first");
+    assert!(String::from_utf8_lossy(&events[1].data).contains(r#""progress":1.10"#));
+    assert!(String::from_utf8_lossy(&events[2].data).contains("12345678901234567890123"));
+    assert_eq!(bench.last_audit(), ("allowed".into(), "ok".into()));
+}
+
+#[tokio::test]
+async fn older_agents_get_no_priming_event() {
+    let bench = Bench::new().await;
+    let session = bench.initialize("2025-06-18").await;
+    assert_eq!(bench.in_session(&session, &call(2, "stream")).await.events().len(), 2);
+}
+
+#[tokio::test]
+async fn s3_69_a_question_of_the_server_is_relayed_and_its_answer_too() {
+    let bench = Bench::new().await;
+    let session = bench.initialize("2025-11-25").await;
+    let response = bench.open(bench.session_request(&session, &call(2, "ask"))).await;
+    let mut body = response.into_body();
+    let mut text = String::new();
+    while !text.contains("elicitation/create") {
+        let frame = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        text.push_str(std::str::from_utf8(&frame).unwrap());
+    }
+    assert!(text.contains(r#""id":"q-1""#));
+    let answer = bench.in_session(&session, r#"{"jsonrpc":"2.0","id":"q-1","result":{"action":"accept"}}"#).await;
+    assert_eq!(answer.status, 202);
+    let rest = body.collect().await.unwrap().to_bytes();
+    assert!(String::from_utf8_lossy(&rest).contains(r#""said":{"action":"accept"}"#));
+}
+
+#[tokio::test]
+async fn s3_27_a_lost_stream_is_resumed_without_the_call_being_cancelled() {
+    let bench = Bench::new().await;
+    let session = bench.initialize("2025-11-25").await;
+    let response = bench.open(bench.session_request(&session, &call(2, "hold"))).await;
+    let mut body = response.into_body();
+    let mut text = String::new();
+    while !text.contains("progress") {
+        let frame = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        text.push_str(std::str::from_utf8(&frame).unwrap());
+    }
+    drop(body);
+    bench.server.release();
+    let resume = |id: &str| {
+        let request = bench.request(Method::GET).header("mcp-session-id", &session).header("last-event-id", id);
+        request.body(Body::empty()).unwrap()
+    };
+    let resumed = bench.send(resume("0-1")).await;
+    let events = resumed.events();
+    assert_eq!(events.len(), 1, "{}", resumed.text());
+    assert!(String::from_utf8_lossy(&events[0].data).contains(r#""id":2,"result""#));
+    let again = bench.send(resume("0-0")).await;
+    assert_eq!(again.events().len(), 2, "the missed progress and the answer");
+    let bob = bench.token_of(&bench.issuer.user(), "demo");
+    let mut foreign = resume("0-0");
+    foreign.headers_mut().insert("authorization", format!("Bearer {bob}").parse().unwrap());
+    assert_eq!(bench.send(foreign).await.status, 404);
+}
+
+#[tokio::test]
+async fn a_stream_that_the_server_suspends_is_fetched_by_its_event_id() {
+    let bench = Bench::new().await;
+    let session = bench.initialize("2025-11-25").await;
+    let answer = bench.in_session(&session, &call(5, "suspended")).await;
+    let events = answer.events();
+    assert_eq!(events.last().unwrap().retry, Some(1), "the waiting time is passed on: {}", answer.text());
+    let request = bench.request(Method::GET).header("mcp-session-id", &session).header("last-event-id", "0-0");
+    let resumed = bench.send(request.body(Body::empty()).unwrap()).await;
+    assert!(resumed.text().contains(r#""resumed":true"#), "{}", resumed.text());
+}
+
+#[tokio::test]
+async fn the_get_stream_is_relayed_and_ends_with_its_reader() {
+    let bench = Bench::new().await;
+    let session = bench.initialize("2025-11-25").await;
+    let request = bench.request(Method::GET).header("mcp-session-id", &session).body(Body::empty()).unwrap();
+    let response = bench.open(request).await;
+    assert_eq!(response.status(), 200);
+    let mut body = response.into_body();
+    let mut text = String::new();
+    while !text.contains("list_changed") {
+        text.push_str(std::str::from_utf8(&body.frame().await.unwrap().unwrap().into_data().unwrap()).unwrap());
+    }
+    drop(body);
+    bench.server.reader_gone().await;
+}
+
+#[tokio::test]
+async fn a_server_without_get_stream_answers_405_through_the_gateway() {
+    let bench = Bench::new().await;
+    bench.server.offer_no_get();
+    let session = bench.initialize("2025-11-25").await;
+    let request = bench.request(Method::GET).header("mcp-session-id", &session).body(Body::empty()).unwrap();
+    assert_eq!(bench.send(request).await.refusal().0, 405);
+    let request = bench.request(Method::GET).body(Body::empty()).unwrap();
+    assert_eq!(bench.send(request).await.refusal().2, "session_required");
+}
+
+#[tokio::test]
+async fn rs_26_a_revoked_token_closes_a_standing_stream() {
+    let bench = Bench::new().await;
+    let session = bench.initialize("2025-11-25").await;
+    let request = bench.request(Method::GET).header("mcp-session-id", &session).body(Body::empty()).unwrap();
+    let response = bench.open(request).await;
+    bench.issuer.revoke_principal(&bench.alice, crate::testing::start() + chrono::Duration::hours(1));
+    let body = tokio::time::timeout(std::time::Duration::from_secs(5), response.into_body().collect()).await;
+    assert!(body.is_ok(), "the stream goes on after the revocation");
+}
+
+#[tokio::test]
+async fn cursors_travel_sealed_and_bound_to_their_caller() {
+    let bench = Bench::new().await;
+    let session = bench.initialize("2025-11-25").await;
+    let page = bench.in_session(&session, r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#).await;
+    let cursor = page.json()["result"]["nextCursor"].as_str().unwrap().to_owned();
+    assert!(page.text().contains(r#"{"name":"echo","n":1.10}"#));
+    assert_ne!(cursor, "page-2");
+    let next = |method: &str, cursor: &str| {
+        format!(r#"{{"jsonrpc":"2.0","id":2,"method":"{method}","params":{{"cursor":"{cursor}"}}}}"#)
+    };
+    let second = bench.in_session(&session, &next("tools/list", &cursor)).await;
+    assert!(second.json()["result"]["tools"].is_array(), "{}", second.text());
+    for (method, cursor) in [("tools/list", "page-2"), ("prompts/list", cursor.as_str()), ("tools/list", "")] {
+        let answer = bench.in_session(&session, &next(method, cursor)).await;
+        assert_eq!(answer.refusal(), (200, -32602, "unknown_handle".to_owned()));
+    }
+    bench.clock.advance(chrono::Duration::minutes(5));
+    bench.issuer.heartbeat();
+}
+
+#[tokio::test]
+async fn batches_are_split_for_the_revision_that_has_them() {
+    let bench = Bench::new().await;
+    let batch = format!("[{}, {},{}]", call(1, "echo"), r#"{"jsonrpc":"2.0","method":"notifications/x"}"#, call(2, "stream"));
+    let session = bench.initialize("2025-03-26").await;
+    let answer = bench.in_session(&session, &batch).await;
+    let answers = answer.json();
+    assert_eq!(answers.as_array().unwrap().iter().map(|a| a["id"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 2]);
+    assert!(answer.text().contains("12345678901234567890123"));
+    let records: Vec<String> = bench.audit().iter().rev().take(3).map(|record| record.action.clone()).collect();
+    assert_eq!(records, ["tools/call", "notifications/x", "tools/call"]);
+    let later = bench.initialize("2025-06-18").await;
+    assert_eq!(bench.in_session(&later, &batch).await.refusal().2, "invalid_message");
+    let with_initialize = r#"[{"jsonrpc":"2.0","id":1,"method":"initialize","params":{}}]"#;
+    assert_eq!(bench.in_session(&session, with_initialize).await.refusal().2, "invalid_message");
+}
+
+#[tokio::test]
+async fn ping_is_answered_by_the_gateway() {
+    let bench = Bench::new().await;
+    let session = bench.initialize("2025-11-25").await;
+    let seen = bench.server.seen().len();
+    let answer = bench.in_session(&session, r#"{"jsonrpc":"2.0","id":"p","method":"ping"}"#).await;
+    assert_eq!(answer.text(), r#"{"jsonrpc":"2.0","id":"p","result":{}}"#);
+    assert_eq!(bench.server.seen().len(), seen);
+}

@@ -1,0 +1,282 @@
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use http::HeaderValue;
+use portico_mcp_types::{
+    CLIENT_CAPABILITIES, CLIENT_INFO, Envelope, MCP_METHOD, META_PROTOCOL_VERSION, Object,
+    PROTOCOL_VERSION, Revision,
+};
+
+use super::listed::{Listed, What};
+use super::lists::View;
+use super::scope::Scope;
+use super::warning::Warning;
+use crate::access::Agent;
+use crate::call::Call;
+use crate::catalogue::{Member, Server};
+use crate::engine::Engine;
+use crate::front::Inbound;
+use crate::refusal::Refusal;
+use crate::session::Session;
+use crate::session_era::{Leg, no_instance};
+use crate::stateless;
+use crate::upstream::{Answer, Outgoing, not_mcp};
+
+/// Id of the requests that Portico makes to read lists.
+const OWN_ID: &str = "\"portico-list\"";
+/// Most pages that are read of one list.
+const MAX_PAGES: usize = 200;
+/// Most bytes that are read of one list.
+const MAX_BYTES: usize = 16 * 1024 * 1024;
+/// Most members that are asked at the same time for one answer.
+const AT_ONCE: usize = 128;
+
+/// Asks members on behalf of one caller.
+#[derive(Debug, Clone)]
+pub(super) struct Asker {
+    pub(super) engine: Arc<Engine>,
+    pub(super) agent: Arc<Agent>,
+    era: Era,
+    /// Tells correlation and trace; leaves no record of its own.
+    call: Arc<Call>,
+}
+
+#[derive(Debug, Clone)]
+enum Era {
+    Session(Arc<Session>),
+    /// With the capabilities that the request declares, as JSON text.
+    Stateless(Arc<str>),
+}
+
+impl Asker {
+    pub(super) fn in_session(engine: &Arc<Engine>, agent: &Arc<Agent>, session: &Arc<Session>, call: &Call) -> Self {
+        Self::new(engine, agent, Era::Session(Arc::clone(session)), call)
+    }
+
+    pub(super) fn stateless(engine: &Arc<Engine>, inbound: &Inbound<'_>, call: &Call) -> Self {
+        let capabilities = inbound.params.meta.get(CLIENT_CAPABILITIES).map_or("{}", |raw| raw.get());
+        Self::new(engine, inbound.agent, Era::Stateless(Arc::from(capabilities)), call)
+    }
+
+    fn new(engine: &Arc<Engine>, agent: &Arc<Agent>, era: Era, call: &Call) -> Self {
+        let mut own = call.sibling("");
+        own.forget();
+        Self { engine: Arc::clone(engine), agent: Arc::clone(agent), era, call: Arc::new(own) }
+    }
+
+    /// Whether answers need what only the stateless era has.
+    pub(super) fn is_stateless(&self) -> bool {
+        matches!(self.era, Era::Stateless(_))
+    }
+
+    /// Under which views something may be kept that this caller may see.
+    pub(super) fn views(&self) -> Vec<View> {
+        match &self.era {
+            Era::Session(_) => vec![self.own_view(), self.shared_view()],
+            Era::Stateless(_) => vec![self.shared_view()],
+        }
+    }
+
+    pub(super) fn own_view(&self) -> View {
+        match &self.era {
+            Era::Session(session) => View::Session(session.id.clone()),
+            Era::Stateless(_) => self.shared_view(),
+        }
+    }
+
+    fn shared_view(&self) -> View {
+        let mut hasher = DefaultHasher::new();
+        match &self.era {
+            Era::Session(session) => {
+                let record = session.record();
+                record.revision.as_str().hash(&mut hasher);
+                let params = Object::parse(&record.initialize, "initialize").ok();
+                params.as_ref().and_then(|p| p.get("capabilities")).map(|raw| raw.get()).hash(&mut hasher);
+            }
+            Era::Stateless(capabilities) => {
+                Revision::NEWEST.as_str().hash(&mut hasher);
+                capabilities.hash(&mut hasher);
+            }
+        }
+        View::Shared(hasher.finish())
+    }
+
+    /// The server behind a member.
+    pub(super) fn server(&self, member: &Member) -> Result<&Arc<Server>, Refusal> {
+        self.agent.snapshot.server(member.server).ok_or_else(|| no_instance(None))
+    }
+
+    /// What one member lists.
+    pub(super) async fn ask(&self, member: &Member, what: What) -> Result<Arc<Listed>, Refusal> {
+        let server = self.server(member)?;
+        self.engine.virtual_servers.lists.get(self, server, what).await
+    }
+
+    /// What all members list, asked at the same time, in the members' order; who does not answer becomes a warning.
+    pub(super) async fn ask_all<'a>(&self, scope: &'a Scope, what: What) -> Gathered<'a> {
+        let asked = scope.members().iter().map(|member| async move { (member, self.ask(member, what).await) });
+        let answers: Vec<_> = futures_util::stream::iter(asked).buffered(AT_ONCE).collect().await;
+        let mut gathered = Gathered { members: Vec::new(), warnings: Vec::new(), refusals: Vec::new() };
+        for (member, answer) in answers {
+            match answer {
+                Ok(listed) => {
+                    if listed.cut_short {
+                        gathered.warnings.push(Warning::cut_short(member));
+                    }
+                    gathered.members.push((member, listed));
+                }
+                Err(refusal) => {
+                    gathered.warnings.push(Warning::left_out(member, &refusal));
+                    gathered.refusals.push(refusal);
+                }
+            }
+        }
+        gathered
+    }
+
+    /// Asks the server itself; says also who may see the same answer.
+    pub(super) async fn fetch(&self, server: &Arc<Server>, what: What) -> Result<(Listed, View), Refusal> {
+        match &self.era {
+            Era::Session(session) => self.fetch_in_session(session, server, what).await,
+            Era::Stateless(_) => self.fetch_stateless(server, what).await.map(|listed| (listed, self.shared_view())),
+        }
+    }
+
+    async fn fetch_in_session(
+        &self,
+        session: &Arc<Session>,
+        server: &Server,
+        what: What,
+    ) -> Result<(Listed, View), Refusal> {
+        let leg = Leg { engine: &self.engine, agent: &self.agent, session, server: server.id, call: &self.call };
+        let open = leg.open(0).await?;
+        if what == What::Capabilities {
+            return Ok((Listed::of_result(open.initialized.clone()), self.shared_view()));
+        }
+        let view = if open.id.is_some() { self.own_view() } else { self.shared_view() };
+        let mut listed = Listed::empty();
+        let mut cursor = None;
+        for _ in 0..MAX_PAGES {
+            let body = request(what, cursor.as_deref(), None);
+            let (answer, _) = leg.exchange(body.clone()).await?;
+            let id = Envelope::parse(&body)?.id;
+            let (message, _) = self.engine.upstream.response_to(id, answer).await?;
+            cursor = listed.add_page(what, &message)?;
+            if cursor.is_none() {
+                return Ok((listed, view));
+            }
+            if listed.bytes() > MAX_BYTES {
+                break;
+            }
+        }
+        listed.cut_short = true;
+        Ok((listed, view))
+    }
+
+    async fn fetch_stateless(&self, server: &Arc<Server>, what: What) -> Result<Listed, Refusal> {
+        let mut listed = Listed::empty();
+        let mut cursor = None;
+        let mut pages = Vec::new();
+        let mut size = 0;
+        loop {
+            let message = self.ask_stateless(server, what, cursor.as_deref()).await?;
+            if what == What::Capabilities {
+                let result = Envelope::parse(&message).map_err(|_| not_mcp())?.result.ok_or_else(not_mcp)?;
+                return Ok(Listed::of_result(message.slice_ref(result.get().as_bytes())));
+            }
+            // Read once for the cursor alone: which tools are sound is known when all pages are there.
+            cursor = Listed::empty().add_page(what, &message)?;
+            size += message.len();
+            pages.push(message);
+            if cursor.is_none() {
+                break;
+            }
+            if pages.len() >= MAX_PAGES || size > MAX_BYTES {
+                listed.cut_short = true;
+                break;
+            }
+        }
+        if what == What::Tools {
+            pages = self.engine.tool_headers.learn_all(server.id, &pages);
+        }
+        for page in &pages {
+            listed.add_page(what, page)?;
+        }
+        Ok(listed)
+    }
+
+    async fn ask_stateless(&self, server: &Arc<Server>, what: What, cursor: Option<&str>) -> Result<Bytes, Refusal> {
+        let Era::Stateless(capabilities) = &self.era else { return Err(not_mcp()) };
+        let instance = stateless::pick(&self.engine, &self.agent.snapshot, server.id)?;
+        let body = request(what, cursor, Some(capabilities));
+        let mut outgoing = Outgoing::post(body.clone()).traced(&self.call.correlation, &self.call.trace);
+        let version = HeaderValue::from_static(Revision::NEWEST.as_str());
+        outgoing.headers.insert(PROTOCOL_VERSION, version);
+        outgoing.headers.insert(MCP_METHOD, HeaderValue::from_static(what.method()));
+        let answer = self.engine.upstream.exchange(&instance, outgoing).await?;
+        if matches!(answer, Answer::NotFound | Answer::MethodNotAllowed) {
+            return Err(stateless::refuse_bridging(server));
+        }
+        let id = Envelope::parse(&body)?.id;
+        let (message, _) = self.engine.upstream.response_to(id, answer).await?;
+        // A server of the other era answers that it knows no such session, under no id.
+        if instance.eras.session && Envelope::parse(&message).is_ok_and(|answer| answer.id != id) {
+            return Err(stateless::refuse_bridging(server));
+        }
+        Ok(message)
+    }
+}
+
+/// What members answered, in their order, and what is missing.
+#[derive(Debug)]
+pub(super) struct Gathered<'a> {
+    pub(super) members: Vec<(&'a Member, Arc<Listed>)>,
+    pub(super) warnings: Vec<Warning>,
+    /// Why members are missing.
+    pub(super) refusals: Vec<Refusal>,
+}
+
+/// Portico's own request for a page; the stateless era needs the caller's capabilities.
+fn request(what: What, cursor: Option<&str>, capabilities: Option<&str>) -> Bytes {
+    let mut params = Vec::new();
+    if let Some(cursor) = cursor {
+        params.push(format!("\"cursor\":{}", serde_json::Value::from(cursor)));
+    }
+    if let Some(capabilities) = capabilities {
+        params.push(format!(
+            "\"_meta\":{{\"{META_PROTOCOL_VERSION}\":\"{}\",\"{CLIENT_INFO}\":{{\"name\":\"portico\",\
+             \"version\":\"{}\"}},\"{CLIENT_CAPABILITIES}\":{capabilities}}}",
+            Revision::NEWEST,
+            env!("CARGO_PKG_VERSION"),
+        ));
+    }
+    Bytes::from(format!(
+        "{{\"jsonrpc\":\"2.0\",\"id\":{OWN_ID},\"method\":\"{}\",\"params\":{{{}}}}}",
+        what.method(),
+        params.join(",")
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use portico_mcp_types::CallParams;
+
+    use super::*;
+
+    #[test]
+    fn a_request_of_ours_is_sound_in_both_eras() {
+        let session = request(What::Prompts, Some("c\"1"), None);
+        let envelope = Envelope::parse(&session).unwrap();
+        let params = CallParams::parse(envelope.params).unwrap();
+        assert_eq!((envelope.method(), params.cursor().unwrap().as_deref()), ("prompts/list", Some("c\"1")));
+        assert!(params.meta.is_empty());
+        let stateless = request(What::Tools, None, Some(r#"{"elicitation":{}}"#));
+        let params = CallParams::parse(Envelope::parse(&stateless).unwrap().params).unwrap();
+        assert_eq!(params.meta.text(META_PROTOCOL_VERSION).as_deref(), Some("2026-07-28"));
+        assert_eq!(params.meta.get(CLIENT_CAPABILITIES).unwrap().get(), r#"{"elicitation":{}}"#);
+        assert!(params.cursor().unwrap().is_none());
+    }
+}
