@@ -1,1 +1,35 @@
 //! The authorization server: users, clients, tokens, roles, grants, signing keys.
+#![expect(missing_docs, reason = "a service: its public interface is small and documented where it matters")]
+
+mod actor;
+mod app;
+mod browser;
+mod catalogue;
+mod counters;
+mod domain;
+mod http;
+mod jws;
+mod limits;
+mod oauth;
+mod pages;
+mod passwords;
+mod rpc;
+mod schema;
+mod seed;
+mod server;
+mod settings;
+mod signing_keys;
+mod store;
+mod tokens;
+mod trust;
+
+#[cfg(test)]
+mod tests;
+
+pub use schema::schema;
+pub use seed::{
+    AdministratorSeed, SeedError, SeedTools, Seeded, SeededAdministrator, ServiceCredentials,
+    ensure_cli_client, ensure_service_account, seed,
+};
+pub use server::{AuthServer, BuildError, Dependencies};
+pub use settings::{AuthServerSettings, InvalidSettings, RegistrationMode, RegistrationSettings};

@@ -1,0 +1,60 @@
+//! How often somebody may try.
+
+use std::time::Duration;
+
+use portico_clock::SharedClock;
+use portico_coordination::{Limit, LimitKey, RateLimiter};
+
+/// Registrations from one address: one a second, five at once (AS-30).
+const REGISTER: Limit = Limit { per_minute: 60, burst: 5 };
+/// Registrations from everywhere together.
+const REGISTER_ALL: Limit = Limit { per_minute: 600, burst: 100 };
+/// Sign-ins to one account from everywhere are this many times those from one address.
+const ACCOUNT_FACTOR: u32 = 10;
+
+/// Too often; it says when to come back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Limited {
+    retry_after: Duration,
+}
+
+impl Limited {
+    /// Whole seconds, at least one.
+    pub(crate) fn seconds(self) -> u64 {
+        self.retry_after.as_secs() + 1
+    }
+}
+
+/// The limits of this service.
+#[derive(Debug)]
+pub(crate) struct Limits {
+    limiter: RateLimiter,
+    clock: SharedClock,
+    sign_ins: u32,
+}
+
+impl Limits {
+    pub(crate) fn new(limiter: RateLimiter, clock: SharedClock, sign_ins_per_minute: u32) -> Self {
+        Self { limiter, clock, sign_ins: sign_ins_per_minute }
+    }
+
+    fn take(&self, scope: &str, subject: &str, limit: Limit) -> Result<(), Limited> {
+        self.limiter
+            .try_acquire(&LimitKey::new(scope, subject), limit, self.clock.now())
+            .map_err(|limited| Limited { retry_after: limited.retry_after })
+    }
+
+    /// One attempt to sign in to an account from an address (AS-43); accounts that do not exist count alike.
+    pub(crate) fn sign_in(&self, username: &str, address: &str) -> Result<(), Limited> {
+        let one = Limit { per_minute: self.sign_ins, burst: self.sign_ins };
+        let all = self.sign_ins.saturating_mul(ACCOUNT_FACTOR);
+        self.take("auth.sign_in", &format!("{username} {address}"), one)?;
+        self.take("auth.sign_in_account", username, Limit { per_minute: all, burst: all })
+    }
+
+    /// One registration from an address.
+    pub(crate) fn register(&self, address: &str) -> Result<(), Limited> {
+        self.take("auth.register", address, REGISTER)?;
+        self.take("auth.register_all", "", REGISTER_ALL)
+    }
+}

@@ -1,0 +1,56 @@
+//! Errors that have nowhere to go but the page itself (AS-11).
+
+use askama::Template;
+use axum::response::Response;
+use http::StatusCode;
+
+use super::{assets, render};
+use crate::actor::Actor;
+use crate::http::failure::Failure;
+
+#[derive(Template)]
+#[template(path = "error.html")]
+struct ErrorPage<'a> {
+    stylesheet: &'static str,
+    host: &'a str,
+    heading: &'a str,
+    detail: &'a str,
+    correlation: &'a str,
+}
+
+/// Shows why a request cannot go on.
+pub(crate) fn page(failure: Failure, actor: &Actor) -> Response {
+    let (status, heading) = match &failure {
+        Failure::OAuth(_) => (StatusCode::BAD_REQUEST, "This link does not work"),
+        Failure::Limited(_) => (StatusCode::TOO_MANY_REQUESTS, "Too many attempts"),
+        Failure::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "Not available right now"),
+        Failure::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong"),
+    };
+    let detail = failure.into_oauth().error_description;
+    show(status, (heading, &detail), actor)
+}
+
+/// Shows that a sign-in took too long or its address was cut.
+pub(crate) fn expired(actor: &Actor) -> Response {
+    let detail =
+        "The sign-in took too long or its address is incomplete. Go back to the application and start again.";
+    show(StatusCode::BAD_REQUEST, ("This sign-in has expired", detail), actor)
+}
+
+/// Shows that a form did not come from one of our pages.
+pub(crate) fn foreign_form(actor: &Actor) -> Response {
+    let detail =
+        "The form was open for too long, or cookies are off. Go back, reload the page and send it again.";
+    show(StatusCode::FORBIDDEN, ("The form cannot be accepted", detail), actor)
+}
+
+fn show(status: StatusCode, (heading, detail): (&str, &str), actor: &Actor) -> Response {
+    let page = ErrorPage {
+        stylesheet: assets::STYLESHEET,
+        host: "",
+        heading,
+        detail,
+        correlation: &actor.correlation_id,
+    };
+    render(status, &page, None)
+}

@@ -1,0 +1,24 @@
+//! The tables of this service.
+
+use portico_db::{Migration, Schema};
+
+/// The auth-server's schema.
+static SCHEMA: Schema = Schema {
+    name: "auth_server",
+    postgres: &[Migration {
+        version: 1,
+        name: "initial",
+        sql: include_str!("../../../../migrations/auth-server/postgres/0001_initial.sql"),
+    }],
+    sqlite: &[Migration {
+        version: 1,
+        name: "initial",
+        sql: include_str!("../../../../migrations/auth-server/sqlite/0001_initial.sql"),
+    }],
+};
+
+/// Returns the history of this service's tables.
+#[must_use]
+pub fn schema() -> &'static Schema {
+    &SCHEMA
+}
