@@ -1,0 +1,109 @@
+//! What every method does first and last.
+
+use aws_lc_rs::digest;
+use portico_authn::Caller;
+use portico_telemetry::trace_context::TraceContext;
+use portico_telemetry::{CorrelationId, Metrics};
+use portico_transport::PeerAddr;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prost::Message;
+use tonic::{Request, Response, Status};
+
+use super::Registry;
+use crate::errors::RegistryError;
+use crate::service::access::{Actor, Origin};
+use crate::service::change::Once;
+
+/// Longest request id that a caller may choose.
+const REQUEST_ID_LIMIT: usize = 128;
+
+/// How often each action ended in which way.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Calls(Family<CallLabels, Counter>);
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallLabels {
+    action: &'static str,
+    reason: &'static str,
+}
+
+impl Calls {
+    pub(crate) fn registered(metrics: &Metrics) -> Self {
+        let calls = Self::default();
+        metrics.register(
+            "portico_registry_calls",
+            "gRPC calls by action and how they ended",
+            calls.0.clone(),
+        );
+        calls
+    }
+
+    fn count(&self, action: &'static str, reason: &'static str) {
+        self.0.get_or_create(&CallLabels { action, reason }).inc();
+    }
+}
+
+impl Registry {
+    /// Reads who calls and from where.
+    pub(super) fn enter<T>(&self, request: Request<T>) -> Result<(Actor, T), Status> {
+        let caller = Caller::of(&request)?.clone();
+        let (metadata, extensions, message) = request.into_parts();
+        let headers = metadata.into_headers();
+        let correlation = CorrelationId::from_headers(&headers, &*self.service.clock, &*self.service.rng);
+        // version-TRACE-span-flags (W3C Trace Context §3.2)
+        let trace = TraceContext::from_headers(&headers).traceparent().map(|parent| parent.to_string());
+        let origin = Origin {
+            correlation_id: correlation.to_string(),
+            trace_id: trace.as_deref().and_then(|text| text.split('-').nth(1)).unwrap_or_default().to_owned(),
+            peer: extensions.get::<PeerAddr>().map(|peer| peer.0.ip().to_string()).unwrap_or_default(),
+        };
+        Ok((Actor { caller, origin }, message))
+    }
+
+    /// Answers, counts, and records who tried what it may not do.
+    pub(super) async fn answer<T>(
+        &self,
+        actor: &Actor,
+        action: &'static str,
+        outcome: Result<T, RegistryError>,
+    ) -> Result<Response<T>, Status> {
+        match outcome {
+            Ok(message) => {
+                self.calls.count(action, "ok");
+                Ok(Response::new(message))
+            }
+            Err(error) => {
+                self.calls.count(action, error.reason());
+                if error.is_denial() {
+                    self.service.audit_denial(actor, action, &error).await;
+                }
+                tracing::info!(
+                    registry.action = action,
+                    error.reason = error.reason(),
+                    correlation.id = actor.origin.correlation_id,
+                    "registry call refused"
+                );
+                Err(error.into())
+            }
+        }
+    }
+}
+
+/// Makes the key under which a create is remembered. `message` is the request without its id.
+pub(super) fn once(
+    actor: &Actor,
+    method: &str,
+    request_id: String,
+    message: &impl Message,
+) -> Result<Option<Once>, RegistryError> {
+    if request_id.is_empty() {
+        return Ok(None);
+    }
+    if request_id.len() > REQUEST_ID_LIMIT || !request_id.bytes().all(|c| c.is_ascii_graphic()) {
+        return Err(RegistryError::invalid("request_id", "has at most 128 printable ASCII characters"));
+    }
+    let digest = digest::digest(&digest::SHA256, &message.encode_to_vec()).as_ref().to_vec();
+    Ok(Some(Once { scope: format!("{method} {}", actor.id()), request_id, digest }))
+}

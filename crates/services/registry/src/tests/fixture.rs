@@ -1,0 +1,231 @@
+//! A registry with everything real, and callers of every kind.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use portico_authn::Role;
+use portico_authn::testing::TestIssuer;
+use portico_clock::{MockClock, SharedClock};
+use portico_coordination::{Coordination, EventStream};
+use portico_db::Db;
+use portico_db::testing::{Guard, databases};
+use portico_ids::{PrincipalId, RoleId, SeededRng, SharedRng};
+use portico_oauth_types::ScopeSet;
+use portico_outbound::{OutboundClient, OutboundLimits, OutboundPolicy};
+use portico_process::{Readiness, Tasks, install_crypto_provider};
+use portico_proto_registry as proto;
+use portico_proto_registry::audit_service_client::AuditServiceClient;
+use portico_proto_registry::endpoint_service_client::EndpointServiceClient;
+use portico_proto_registry::instance_service_client::InstanceServiceClient;
+use portico_proto_registry::observation_service_client::ObservationServiceClient;
+use portico_proto_registry::secret_resolver_service_client::SecretResolverServiceClient;
+use portico_proto_registry::secret_service_client::SecretServiceClient;
+use portico_proto_registry::server_service_client::ServerServiceClient;
+use portico_sealing::KeyRing;
+use portico_telemetry::Metrics;
+use portico_transport::{PeerIdentity, reason_of};
+use prost_types::FieldMask;
+use serde_json::json;
+use tonic::service::interceptor::InterceptedService;
+use tonic::service::{Interceptor, Routes};
+use tonic::{Code, Request, Status};
+
+use crate::json::to_struct;
+use crate::{Dependencies, Registry, RegistrySettings, schema};
+
+pub(super) const READ: &str = "registry:read";
+pub(super) const WRITE: &str = "registry:write";
+
+/// A running registry on a database of its own.
+pub(super) struct Fixture {
+    pub(super) registry: Registry,
+    pub(super) routes: Routes,
+    pub(super) db: Db,
+    pub(super) events: EventStream,
+    pub(super) tasks: Tasks,
+    pub(super) metrics: Metrics,
+    pub(super) clock: MockClock,
+    issuer: TestIssuer,
+    roles: Vec<(String, String)>,
+    _guards: (Guard, tempfile::TempDir),
+}
+
+/// Puts credentials on a request as a listener or an in-process link would have.
+#[derive(Clone)]
+pub(super) enum As {
+    Nobody,
+    Token(String),
+    Service(&'static str),
+}
+
+impl Interceptor for As {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        match self {
+            Self::Nobody => {}
+            Self::Token(token) => {
+                request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+            }
+            Self::Service(name) => {
+                request.extensions_mut().insert(PeerIdentity::new(*name));
+            }
+        }
+        Ok(request)
+    }
+}
+
+type Channel = InterceptedService<Routes, As>;
+
+/// Clients of one caller.
+#[derive(Clone)]
+pub(super) struct Clients {
+    pub(super) servers: ServerServiceClient<Channel>,
+    pub(super) instances: InstanceServiceClient<Channel>,
+    pub(super) endpoints: EndpointServiceClient<Channel>,
+    pub(super) secrets: SecretServiceClient<Channel>,
+    pub(super) audit: AuditServiceClient<Channel>,
+    pub(super) resolver: SecretResolverServiceClient<Channel>,
+    pub(super) observations: ObservationServiceClient<Channel>,
+}
+
+/// Somebody with a token.
+pub(super) struct Person {
+    pub(super) id: PrincipalId,
+    pub(super) token: String,
+}
+
+impl Fixture {
+    pub(super) async fn new() -> Self {
+        install_crypto_provider();
+        let clock = MockClock::at(chrono::DateTime::from_timestamp_micros(1_800_000_000_123_456).unwrap());
+        let shared: SharedClock = Arc::new(clock.clone());
+        let rng: SharedRng = Arc::new(SeededRng::new(7));
+        let issuer = TestIssuer::new(Arc::clone(&shared));
+        let (_, db, guard) = databases(schema()).await.into_iter().next().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let keys = KeyRing::generate_file(&dir.path().join("keys.json"), &*rng).unwrap();
+        let events = Coordination::in_process(Arc::clone(&shared)).events();
+        let (tasks, metrics) = (Tasks::new(), Metrics::new());
+        let deps = Dependencies {
+            db: db.clone(),
+            clock: shared,
+            rng,
+            events: events.clone(),
+            keys,
+            trust: issuer.trust(),
+            callers: issuer.api_layer(),
+            outbound: OutboundClient::new(OutboundPolicy::default(), &OutboundLimits::default()).unwrap(),
+            public_origin: "https://portico.test".parse().unwrap(),
+            metrics: metrics.clone(),
+            readiness: Readiness::new(),
+            tasks: tasks.clone(),
+        };
+        let registry = Registry::build(RegistrySettings::default(), deps).await.unwrap();
+        let routes = registry.rpc();
+        let _guards = (guard, dir);
+        Self { registry, routes, db, events, tasks, metrics, clock, issuer, roles: Vec::new(), _guards }
+    }
+
+    /// Makes somebody who holds the named built-in roles.
+    pub(super) fn person(&mut self, roles: &[&str], scopes: &str) -> Person {
+        let id = self.issuer.user();
+        self.person_again(&id, roles, scopes)
+    }
+
+    /// Mints another token for somebody.
+    pub(super) fn person_again(&mut self, id: &PrincipalId, roles: &[&str], scopes: &str) -> Person {
+        let ids = roles.iter().map(|name| self.role(name)).collect();
+        let scopes: ScopeSet = scopes.parse().unwrap();
+        let mut claims = self.issuer.claims(id, &format!("{}/api", portico_authn::testing::ISSUER), scopes);
+        claims.roles = ids;
+        Person { id: id.clone(), token: self.issuer.mint(&claims) }
+    }
+
+    fn role(&mut self, name: &str) -> String {
+        if let Some((_, id)) = self.roles.iter().find(|(known, _)| known == name) {
+            return id.clone();
+        }
+        let id = RoleId::generate(&self.clock, &SeededRng::new(self.roles.len() as u64 + 100)).to_string();
+        let (policies, permissions) = (String::new(), Vec::new());
+        self.issuer.put_role(Role { id: id.clone(), name: name.to_owned(), policies, permissions });
+        self.roles.push((name.to_owned(), id.clone()));
+        id
+    }
+
+    pub(super) fn publisher(&mut self) -> Clients {
+        let person = self.person(&["publisher"], WRITE);
+        self.clients(As::Token(person.token))
+    }
+
+    pub(super) fn admin(&mut self) -> Clients {
+        let person = self.person(&["administrator"], "admin");
+        self.clients(As::Token(person.token))
+    }
+
+    pub(super) fn clients(&self, caller: As) -> Clients {
+        let channel = InterceptedService::new(self.routes.clone(), caller);
+        Clients {
+            servers: ServerServiceClient::new(channel.clone()),
+            instances: InstanceServiceClient::new(channel.clone()),
+            endpoints: EndpointServiceClient::new(channel.clone()),
+            secrets: SecretServiceClient::new(channel.clone()),
+            audit: AuditServiceClient::new(channel.clone()),
+            resolver: SecretResolverServiceClient::new(channel.clone()),
+            observations: ObservationServiceClient::new(channel),
+        }
+    }
+
+    pub(super) async fn stop(&self) {
+        self.tasks.trigger_shutdown();
+        self.tasks.wait(Duration::from_secs(5)).await;
+    }
+}
+
+impl Clients {
+    /// Registers a server at a public address.
+    pub(super) async fn register(&mut self, name: &str) -> proto::RegisterServerResponse {
+        self.servers.register_server(registration(name)).await.unwrap().into_inner()
+    }
+
+    pub(super) async fn capabilities(&mut self, server_id: &str, tools: &[&str]) {
+        let capabilities = tools.iter().map(|name| tool(name)).collect();
+        let request = proto::ReportCapabilitiesRequest { server_id: server_id.to_owned(), capabilities };
+        self.observations.report_capabilities(request).await.unwrap();
+    }
+}
+
+pub(super) fn tool(name: &str) -> proto::Capability {
+    proto::Capability {
+        kind: proto::CapabilityKind::Tool.into(),
+        name: name.to_owned(),
+        title: format!("The {name}"),
+        definition_json: format!(r#"{{"name":"{name}","big":12345678901234567890123}}"#),
+        ..proto::Capability::default()
+    }
+}
+
+/// An address outside every special range, written as one so that no test asks a name server.
+pub(super) const URL: &str = "https://198.41.0.4/mcp";
+
+pub(super) fn url_spec() -> prost_types::Struct {
+    to_struct(&json!({"type": "url", "endpoint": URL, "timeout": 30, "health_check": "/health"}))
+}
+
+pub(super) fn bearer_spec(reference: &str) -> prost_types::Struct {
+    let token = format!("secret_ref:{reference}");
+    to_struct(&json!({"type": "url", "endpoint": URL, "authentication": {"type": "bearer", "token": token}}))
+}
+
+pub(super) fn registration(name: &str) -> proto::RegisterServerRequest {
+    proto::RegisterServerRequest { name: name.to_owned(), json_spec: Some(url_spec()), ..Default::default() }
+}
+
+pub(super) fn mask(paths: &[&str]) -> Option<FieldMask> {
+    Some(FieldMask { paths: paths.iter().map(|path| (*path).to_owned()).collect() })
+}
+
+/// Asserts how a call was refused.
+#[track_caller]
+pub(super) fn refused<T: std::fmt::Debug>(outcome: Result<T, Status>, code: Code, reason: &str) {
+    let status = outcome.expect_err("the call has to be refused");
+    assert_eq!((status.code(), reason_of(&status).as_deref()), (code, Some(reason)), "{status:?}");
+}

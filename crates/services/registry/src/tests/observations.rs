@@ -1,0 +1,148 @@
+use portico_proto_events::Event;
+use portico_proto_events::event::Payload;
+use portico_proto_registry as proto;
+use portico_proto_registry::discovery_service_client::DiscoveryServiceClient;
+use prost::Message as _;
+use prost_types::Timestamp;
+use tonic::Code;
+use tonic::service::interceptor::InterceptedService;
+
+use super::fixture::*;
+
+fn report(
+    instance: &proto::Instance,
+    status: proto::InstanceStatus,
+    second: i64,
+) -> proto::ReportInstanceRequest {
+    proto::ReportInstanceRequest {
+        instance_id: instance.id.clone(),
+        status: status.into(),
+        reason: "connection refused".to_owned(),
+        protocol_versions: vec!["2026-07-28".to_owned()],
+        checked_at: Some(Timestamp { seconds: 1_799_999_000 + second, nanos: 0 }),
+        spec_revision: instance.revision,
+    }
+}
+
+async fn read(owner: &mut Clients, id: &str) -> proto::Instance {
+    let request = proto::GetInstanceRequest { id: id.to_owned() };
+    owner.instances.get_instance(request).await.unwrap().into_inner().instance.unwrap()
+}
+
+#[tokio::test]
+async fn s4_30_s4_42_a_probes_outcome_reaches_the_database_the_events_and_the_api() {
+    let mut fixture = Fixture::new().await;
+    let mut owner = fixture.publisher();
+    let mut worker = fixture.clients(As::Service("worker"));
+    fixture.registry.spawn_tasks(&fixture.tasks);
+    let made = owner.register("weather").await.instance.unwrap();
+    worker.observations.report_instance(report(&made, proto::InstanceStatus::Unhealthy, 10)).await.unwrap();
+    let seen = read(&mut owner, &made.id).await;
+    assert_eq!(
+        (seen.status(), seen.status_reason.as_str()),
+        (proto::InstanceStatus::Unhealthy, "connection refused")
+    );
+    assert_eq!(seen.revision, made.revision, "a probe does not make the owner's copy stale");
+    // Older than the last one: changes nothing.
+    worker.observations.report_instance(report(&made, proto::InstanceStatus::Healthy, 5)).await.unwrap();
+    assert_eq!(read(&mut owner, &made.id).await.status(), proto::InstanceStatus::Unhealthy);
+    worker.observations.report_instance(report(&made, proto::InstanceStatus::Healthy, 20)).await.unwrap();
+    let seen = read(&mut owner, &made.id).await;
+    assert_eq!(
+        (seen.status(), seen.status_reason.as_str(), seen.protocol_versions.len()),
+        (proto::InstanceStatus::Healthy, "", 1)
+    );
+
+    let mut consumer = fixture.events.subscribe(portico_proto_events::TOPIC, "test", "test").await.unwrap();
+    let mut statuses = Vec::new();
+    while statuses.len() < 2 {
+        let delivery = consumer.next().await.unwrap();
+        let event = Event::decode(delivery.payload.clone()).unwrap();
+        match event.payload.unwrap() {
+            Payload::InstanceStatusChanged(changed) => statuses.push(changed.status),
+            Payload::ServerInstanceCreated(created) => {
+                // S4-04: the complete document, so that nobody has to call back.
+                assert_eq!(created.spec.unwrap().json_spec, Some(url_spec()));
+            }
+            other => panic!("unexpected {other:?}"),
+        }
+        consumer.ack(delivery.id).await.unwrap();
+    }
+    assert_eq!(statuses, ["unhealthy", "healthy"]);
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn a_report_on_an_older_spec_changes_nothing() {
+    let mut fixture = Fixture::new().await;
+    let mut owner = fixture.publisher();
+    let mut worker = fixture.clients(As::Service("worker"));
+    let made = owner.register("weather").await.instance.unwrap();
+    worker.observations.report_instance(report(&made, proto::InstanceStatus::Healthy, 1)).await.unwrap();
+    let update = proto::UpdateInstanceRequest {
+        instance: Some(proto::Instance {
+            id: made.id.clone(),
+            json_spec: Some(bearer_spec("x")),
+            ..Default::default()
+        }),
+        update_mask: mask(&["json_spec"]),
+        expected_revision: made.revision,
+    };
+    let updated = owner.instances.update_instance(update).await.unwrap().into_inner().instance.unwrap();
+    assert_eq!(updated.status(), proto::InstanceStatus::Pending, "nobody has looked at the new address yet");
+    worker.observations.report_instance(report(&made, proto::InstanceStatus::Unhealthy, 2)).await.unwrap();
+    assert_eq!(read(&mut owner, &made.id).await.status(), proto::InstanceStatus::Pending);
+    let pending = report(&updated, proto::InstanceStatus::Pending, 3);
+    refused(worker.observations.report_instance(pending).await, Code::InvalidArgument, "invalid_field");
+}
+
+#[tokio::test]
+async fn s1_05_capabilities_are_found_across_the_servers_that_a_caller_may_read() {
+    let mut fixture = Fixture::new().await;
+    let (mut owner, mut stranger) = (fixture.publisher(), fixture.person(&[], READ));
+    let mut worker = fixture.clients(As::Service("worker"));
+    let private = owner.register("private").await.server.unwrap();
+    let public = proto::RegisterServerRequest {
+        visibility: proto::Visibility::Public.into(),
+        ..registration("public")
+    };
+    let public = owner.servers.register_server(public).await.unwrap().into_inner().server.unwrap();
+    worker.capabilities(&private.id, &["hidden"]).await;
+    worker.capabilities(&public.id, &["one", "two", "one"]).await;
+    let discover = async |token: &str| {
+        let channel = InterceptedService::new(fixture.routes.clone(), As::Token(token.to_owned()));
+        let request =
+            proto::ListCapabilitiesRequest { kind: proto::CapabilityKind::Tool.into(), ..Default::default() };
+        DiscoveryServiceClient::new(channel)
+            .list_capabilities(request)
+            .await
+            .unwrap()
+            .into_inner()
+            .capabilities
+    };
+    let seen = discover(&std::mem::take(&mut stranger.token)).await;
+    assert_eq!(seen.iter().map(|capability| capability.name.as_str()).collect::<Vec<_>>(), ["one", "two"]);
+    assert!(seen[0].definition_json.contains("12345678901234567890123"), "definitions are kept as they came");
+}
+
+#[tokio::test]
+async fn the_workers_resync_lists_every_instance_with_its_spec() {
+    let mut fixture = Fixture::new().await;
+    let mut owner = fixture.publisher();
+    let mut worker = fixture.clients(As::Service("worker"));
+    for n in 0..5 {
+        owner.register(&format!("server-{n}")).await;
+    }
+    let mut names = Vec::new();
+    let mut request = proto::ListInstanceSpecsRequest { page_size: 2, ..Default::default() };
+    loop {
+        let page = worker.observations.list_instance_specs(request.clone()).await.unwrap().into_inner();
+        names.extend(page.specs.into_iter().map(|spec| spec.server_name));
+        if page.next_page_token.is_empty() {
+            break;
+        }
+        request.page_token = page.next_page_token;
+    }
+    names.sort();
+    assert_eq!(names, ["server-0", "server-1", "server-2", "server-3", "server-4"]);
+}
