@@ -165,7 +165,10 @@ mod tests {
     #[test]
     fn the_digest_follows_values_and_not_spelling() {
         let one = digest("tools/call", r#"{"name":"a","arguments":{"x":1,"y":[{"b":1,"a":"\u0061"}]}}"#);
-        let same = digest("tools/call", r#"{"arguments":{ "y":[{"a":"a","b":1}],"x":1},"name":"a","requestState":"s"}"#);
+        let same = digest(
+            "tools/call",
+            r#"{"arguments":{ "y":[{"a":"a","b":1}],"x":1},"name":"a","requestState":"s"}"#,
+        );
         assert_eq!(one, same);
         for (method, params) in [
             ("prompts/get", r#"{"name":"a","arguments":{"x":1,"y":[{"b":1,"a":"a"}]}}"#),

@@ -39,8 +39,9 @@ pub(crate) struct Bench {
     pub(crate) clock: MockClock,
     pub(crate) server: TestServer,
     pub(crate) alice: PrincipalId,
-    /// Ends the tasks and removes the directory with the bench.
-    _tasks: Tasks,
+    pub(crate) exchange: Exchange,
+    pub(crate) tasks: Tasks,
+    /// Removed with the bench.
     _dir: tempfile::TempDir,
 }
 
@@ -124,7 +125,7 @@ impl Bench {
         let server = TestServer::start(&tasks).await;
         let app = gateway.http();
         let alice = issuer.user();
-        let bench = Self { gateway, app, issuer, clock, server, alice, _tasks: tasks, _dir: dir };
+        let bench = Self { gateway, app, issuer, clock, server, alice, exchange, tasks, _dir: dir };
         bench.catalogue(bench.demo());
         bench
     }
@@ -187,7 +188,8 @@ impl Bench {
         let answer = self.post(&body).await;
         assert_eq!(answer.status, 200, "{}", answer.text());
         let session = answer.headers["mcp-session-id"].to_str().unwrap().to_owned();
-        let done = self.in_session(&session, r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#).await;
+        let done =
+            self.in_session(&session, r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#).await;
         assert_eq!(done.status, 202);
         session
     }
@@ -235,8 +237,7 @@ impl Bench {
     }
 }
 
-pub(crate) const META: &str =
-    r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{"elicitation":{}}}"#;
+pub(crate) const META: &str = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{"elicitation":{}}}"#;
 
 pub(crate) fn stateless_body(tool: &str, extra: &str) -> String {
     format!(

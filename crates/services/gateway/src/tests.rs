@@ -1,6 +1,7 @@
 //! The gateway from its door to a server and back.
 
 mod door;
+mod registry;
 mod session_era;
 mod stateless;
 mod upstream;

@@ -100,7 +100,7 @@ impl<'a> Page<'a> {
                     valid.push(*raw);
                 }
                 Err(why) => {
-                    tracing::warn!(tool = %name, why, "a tool is left out: its x-mcp-header annotations are invalid")
+                    tracing::warn!(tool = %name, why, "a tool is left out: its x-mcp-header annotations are invalid");
                 }
             }
         }

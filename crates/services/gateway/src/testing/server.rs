@@ -125,7 +125,11 @@ impl Drop for OnDrop {
 }
 
 fn json(status: StatusCode, body: String) -> Response {
-    Response::builder().status(status).header("content-type", "application/json").body(Body::from(body)).unwrap()
+    Response::builder()
+        .status(status)
+        .header("content-type", "application/json")
+        .body(Body::from(body))
+        .unwrap()
 }
 
 fn sse(events: impl futures_util::Stream<Item = String> + Send + 'static) -> Response {
@@ -190,16 +194,23 @@ async fn post(inner: &Arc<Inner>, message: &Value, stateless: bool) -> Response 
     if message["id"].is_null() {
         return Response::builder().status(202).body(Body::empty()).unwrap();
     }
-    let answer = |result: &str| json(StatusCode::OK, format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#));
+    let answer =
+        |result: &str| json(StatusCode::OK, format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#));
     match method {
         "initialize" => initialize(inner, message, &id),
-        "server/discover" => answer(r#"{"supportedVersions":["2026-07-28"],"capabilities":{"tools":{}},"resultType":"complete"}"#),
+        "server/discover" => answer(
+            r#"{"supportedVersions":["2026-07-28"],"capabilities":{"tools":{}},"resultType":"complete"}"#,
+        ),
         "tools/list" => match message["params"]["cursor"].as_str() {
             None => answer(r#"{"tools":[{"name":"echo","n":1.10}],"nextCursor":"page-2"}"#),
-            Some("page-2") => answer(r#"{"tools":[{"name":"region","inputSchema":{"type":"object","properties":{"text":{"type":"string","x-mcp-header":"Text"}}}}]}"#),
+            Some("page-2") => answer(
+                r#"{"tools":[{"name":"region","inputSchema":{"type":"object","properties":{"text":{"type":"string","x-mcp-header":"Text"}}}}]}"#,
+            ),
             Some(_) => json(
                 StatusCode::OK,
-                format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32602,"message":"unknown cursor"}}}}"#),
+                format!(
+                    r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32602,"message":"unknown cursor"}}}}"#
+                ),
             ),
         },
         "subscriptions/listen" => {
@@ -237,21 +248,37 @@ fn initialize(inner: &Arc<Inner>, message: &Value, id: &str) -> Response {
 }
 
 async fn tool(inner: &Arc<Inner>, message: &Value, id: &str, stateless: bool) -> Response {
-    let done = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"content":[],"n":1.10,"big":12345678901234567890123}}}}"#);
-    let progress = event(r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":1,"progress":1.10}}"#);
+    let done = format!(
+        r#"{{"jsonrpc":"2.0","id":{id},"result":{{"content":[],"n":1.10,"big":12345678901234567890123}}}}"#
+    );
+    let progress = event(
+        r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":1,"progress":1.10}}"#,
+    );
     match message["params"]["name"].as_str().unwrap_or("") {
         "stream" => sse(stream::iter([progress, event(&done)])),
         "broken" => sse(stream::iter([progress])),
-        "html" => Response::builder().header("content-type", "text/html").body(Body::from("<h1>hi</h1>")).unwrap(),
+        "html" => {
+            Response::builder().header("content-type", "text/html").body(Body::from("<h1>hi</h1>")).unwrap()
+        }
         "fake" => json(StatusCode::OK, "<h1>hi</h1>".to_owned()),
-        "redirect" => Response::builder().status(302).header("location", "http://169.254.169.254/").body(Body::empty()).unwrap(),
+        "redirect" => Response::builder()
+            .status(302)
+            .header("location", "http://169.254.169.254/")
+            .body(Body::empty())
+            .unwrap(),
         "unauthorized" => Response::builder().status(401).body(Body::empty()).unwrap(),
         "failing" => Response::builder().status(500).body(Body::from("stack trace")).unwrap(),
         "slow" => std::future::pending().await,
-        "large" => json(StatusCode::OK, format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"text":"{}"}}}}"#, "x".repeat(600_000))),
+        "large" => json(
+            StatusCode::OK,
+            format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"text":"{}"}}}}"#, "x".repeat(600_000)),
+        ),
         "cut" => Response::builder()
             .header("content-type", "application/json")
-            .body(Body::from_stream(stream::iter([Ok(Bytes::from(r#"{"jsonrpc""#)), Err(std::io::Error::other("cut"))])))
+            .body(Body::from_stream(stream::iter([
+                Ok(Bytes::from(r#"{"jsonrpc""#)),
+                Err(std::io::Error::other("cut")),
+            ])))
             .unwrap(),
         "hold" => {
             let (inner, last) = (Arc::clone(inner), event(&done));
@@ -266,10 +293,13 @@ async fn tool(inner: &Arc<Inner>, message: &Value, id: &str, stateless: bool) ->
         "ask" if stateless => ask_stateless(message, id),
         "ask" => {
             let mut answers = inner.answered.subscribe();
-            let question = event(r#"{"jsonrpc":"2.0","id":"q-1","method":"elicitation/create","params":{"message":"?"}}"#);
+            let question = event(
+                r#"{"jsonrpc":"2.0","id":"q-1","method":"elicitation/create","params":{"message":"?"}}"#,
+            );
             let id = id.to_owned();
             sse(stream::iter([question]).chain(stream::once(async move {
-                let answered = tokio::time::timeout(Duration::from_secs(10), answers.wait_for(Option::is_some)).await;
+                let answered =
+                    tokio::time::timeout(Duration::from_secs(10), answers.wait_for(Option::is_some)).await;
                 let said = answered.unwrap().unwrap().clone().unwrap_or_default();
                 event(&format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"said":{}}}}}"#, said["result"]))
             })))

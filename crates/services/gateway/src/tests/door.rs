@@ -77,7 +77,12 @@ async fn rs_11_a_token_without_the_scope_is_asked_to_step_up() {
     request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
     let answer = bench.send(request).await;
     bench.assert_refused(&answer, (403, -32000, "insufficient_scope"), 0);
-    assert!(answer.headers["www-authenticate"].to_str().unwrap().starts_with("Bearer error=\"insufficient_scope\""));
+    assert!(
+        answer.headers["www-authenticate"]
+            .to_str()
+            .unwrap()
+            .starts_with("Bearer error=\"insufficient_scope\"")
+    );
 }
 
 #[tokio::test]
@@ -99,7 +104,8 @@ async fn rs_32_forged_host_and_origin_are_refused() {
     let answer = bench.send(request).await;
     bench.assert_refused(&answer, (421, -32600, "wrong_host"), 0);
     assert!(answer.text().contains("http://127.0.0.1:8080/demo/mcp"));
-    let request = bench.request(Method::POST).header("origin", "https://evil.example").body(body(INITIALIZE)).unwrap();
+    let request =
+        bench.request(Method::POST).header("origin", "https://evil.example").body(body(INITIALIZE)).unwrap();
     let answer = bench.send(request).await;
     bench.assert_refused(&answer, (403, -32600, "origin_not_allowed"), 0);
     assert!(!answer.headers.contains_key("access-control-allow-origin"));
@@ -108,10 +114,12 @@ async fn rs_32_forged_host_and_origin_are_refused() {
 #[tokio::test]
 async fn rs_36_preflight_needs_no_token_and_answers_are_readable() {
     let bench = Bench::with(|settings| settings.allowed_origins = vec!["https://ok.example".into()]).await;
-    let mut request = bench.request(Method::OPTIONS).header("origin", "https://ok.example").body(Body::empty()).unwrap();
+    let mut request =
+        bench.request(Method::OPTIONS).header("origin", "https://ok.example").body(Body::empty()).unwrap();
     request.headers_mut().remove("authorization");
     assert_eq!(bench.send(request).await.status, 204);
-    let request = bench.request(Method::POST).header("origin", "https://ok.example").body(body(INITIALIZE)).unwrap();
+    let request =
+        bench.request(Method::POST).header("origin", "https://ok.example").body(body(INITIALIZE)).unwrap();
     let answer = bench.send(request).await;
     assert_eq!(answer.headers["access-control-allow-origin"], "https://ok.example");
     assert_eq!(answer.headers["vary"], "Origin");
@@ -132,13 +140,20 @@ async fn an_unknown_endpoint_is_404_and_a_new_one_is_served() {
 #[tokio::test]
 async fn s3_02_bad_bodies_are_refused_and_recorded() {
     let bench = Bench::with(|settings| settings.requests.max_body_bytes = 2_000).await;
-    let deep = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"a","params":{}{}}}"#, "[".repeat(70), "]".repeat(70));
+    let deep =
+        format!(r#"{{"jsonrpc":"2.0","id":1,"method":"a","params":{}{}}}"#, "[".repeat(70), "]".repeat(70));
     for (text, expected) in [
         ("{", (400, -32700, "malformed_json")),
         ("\"x\"", (400, -32600, "invalid_message")),
         (r#"{"jsonrpc":"2.0","id":1,"method":"a","m\u0065thod":"b"}"#, (400, -32600, "duplicate_key")),
-        (r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":["a"]}"#, (400, -32600, "invalid_message")),
-        (r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":1,"name":2}}"#, (400, -32600, "duplicate_key")),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":["a"]}"#,
+            (400, -32600, "invalid_message"),
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":1,"name":2}}"#,
+            (400, -32600, "duplicate_key"),
+        ),
         (&deep, (400, -32600, "body_too_deep")),
         (&"x".repeat(2_001), (413, -32600, "body_too_large")),
     ] {
@@ -192,10 +207,12 @@ async fn rs_06_metadata_comes_from_settings_and_is_404_where_nothing_is() {
 #[tokio::test]
 async fn s3_07_a_sound_correlation_id_is_kept_and_reaches_the_server() {
     let bench = Bench::new().await;
-    let request = bench.request(Method::POST).header("x-correlation-id", "abc-12345").body(body(INITIALIZE)).unwrap();
+    let request =
+        bench.request(Method::POST).header("x-correlation-id", "abc-12345").body(body(INITIALIZE)).unwrap();
     assert_eq!(bench.send(request).await.headers["x-correlation-id"], "abc-12345");
     assert_eq!(bench.server.last().headers["x-correlation-id"], "abc-12345");
-    let request = bench.request(Method::POST).header("x-correlation-id", "a b").body(body(INITIALIZE)).unwrap();
+    let request =
+        bench.request(Method::POST).header("x-correlation-id", "a b").body(body(INITIALIZE)).unwrap();
     assert_ne!(bench.send(request).await.headers["x-correlation-id"], "a b");
 }
 

@@ -10,7 +10,10 @@ async fn s3_45_a_tool_call_round_trips_byte_for_byte() {
     let session = bench.initialize("2025-11-25").await;
     let sent = call(7, "echo");
     let answer = bench.in_session(&session, &sent).await;
-    assert_eq!(answer.text(), r#"{"jsonrpc":"2.0","id":7,"result":{"content":[],"n":1.10,"big":12345678901234567890123}}"#);
+    assert_eq!(
+        answer.text(),
+        r#"{"jsonrpc":"2.0","id":7,"result":{"content":[],"n":1.10,"big":12345678901234567890123}}"#
+    );
     let seen = bench.server.last();
     assert_eq!(seen.text(), sent);
     assert_eq!(seen.headers["mcp-session-id"], "upstream-1");
@@ -18,7 +21,10 @@ async fn s3_45_a_tool_call_round_trips_byte_for_byte() {
     assert_ne!(session, "upstream-1");
     assert_eq!(session.len(), 43);
     let record = bench.audit().pop().unwrap();
-    assert_eq!((record.action.as_str(), record.name.as_str(), record.outcome.as_str()), ("tools/call", "echo", "allowed"));
+    assert_eq!(
+        (record.action.as_str(), record.name.as_str(), record.outcome.as_str()),
+        ("tools/call", "echo", "allowed")
+    );
     assert_eq!(record.target, "endpoint:demo");
     assert_eq!(record.principal, bench.alice.to_string());
     assert!(record.response_bytes > 0);
@@ -58,7 +64,8 @@ async fn versions_and_sessions_must_fit() {
 async fn delete_ends_the_session_here_and_at_the_server() {
     let bench = Bench::new().await;
     let session = bench.initialize("2025-11-25").await;
-    let delete = |id: &str| bench.request(Method::DELETE).header("mcp-session-id", id).body(Body::empty()).unwrap();
+    let delete =
+        |id: &str| bench.request(Method::DELETE).header("mcp-session-id", id).body(Body::empty()).unwrap();
     assert_eq!(bench.send(delete(&session)).await.status, 204);
     let told = bench.server.wait_for(|seen| seen.method == Method::DELETE).await;
     assert_eq!(told.headers["mcp-session-id"], "upstream-1");
@@ -112,7 +119,8 @@ async fn s3_69_a_question_of_the_server_is_relayed_and_its_answer_too() {
         text.push_str(std::str::from_utf8(&frame).unwrap());
     }
     assert!(text.contains(r#""id":"q-1""#));
-    let answer = bench.in_session(&session, r#"{"jsonrpc":"2.0","id":"q-1","result":{"action":"accept"}}"#).await;
+    let answer =
+        bench.in_session(&session, r#"{"jsonrpc":"2.0","id":"q-1","result":{"action":"accept"}}"#).await;
     assert_eq!(answer.status, 202);
     let rest = body.collect().await.unwrap().to_bytes();
     assert!(String::from_utf8_lossy(&rest).contains(r#""said":{"action":"accept"}"#));
@@ -132,7 +140,8 @@ async fn s3_27_a_lost_stream_is_resumed_without_the_call_being_cancelled() {
     drop(body);
     bench.server.release();
     let resume = |id: &str| {
-        let request = bench.request(Method::GET).header("mcp-session-id", &session).header("last-event-id", id);
+        let request =
+            bench.request(Method::GET).header("mcp-session-id", &session).header("last-event-id", id);
         request.body(Body::empty()).unwrap()
     };
     let resumed = bench.send(resume("0-1")).await;
@@ -154,7 +163,8 @@ async fn a_stream_that_the_server_suspends_is_fetched_by_its_event_id() {
     let answer = bench.in_session(&session, &call(5, "suspended")).await;
     let events = answer.events();
     assert_eq!(events.last().unwrap().retry, Some(1), "the waiting time is passed on: {}", answer.text());
-    let request = bench.request(Method::GET).header("mcp-session-id", &session).header("last-event-id", "0-0");
+    let request =
+        bench.request(Method::GET).header("mcp-session-id", &session).header("last-event-id", "0-0");
     let resumed = bench.send(request.body(Body::empty()).unwrap()).await;
     assert!(resumed.text().contains(r#""resumed":true"#), "{}", resumed.text());
 }
@@ -169,7 +179,9 @@ async fn the_get_stream_is_relayed_and_ends_with_its_reader() {
     let mut body = response.into_body();
     let mut text = String::new();
     while !text.contains("list_changed") {
-        text.push_str(std::str::from_utf8(&body.frame().await.unwrap().unwrap().into_data().unwrap()).unwrap());
+        text.push_str(
+            std::str::from_utf8(&body.frame().await.unwrap().unwrap().into_data().unwrap()).unwrap(),
+        );
     }
     drop(body);
     bench.server.reader_gone().await;
@@ -210,7 +222,8 @@ async fn cursors_travel_sealed_and_bound_to_their_caller() {
     };
     let second = bench.in_session(&session, &next("tools/list", &cursor)).await;
     assert!(second.json()["result"]["tools"].is_array(), "{}", second.text());
-    for (method, cursor) in [("tools/list", "page-2"), ("prompts/list", cursor.as_str()), ("tools/list", "")] {
+    for (method, cursor) in [("tools/list", "page-2"), ("prompts/list", cursor.as_str()), ("tools/list", "")]
+    {
         let answer = bench.in_session(&session, &next(method, cursor)).await;
         assert_eq!(answer.refusal(), (200, -32602, "unknown_handle".to_owned()));
     }
@@ -221,13 +234,22 @@ async fn cursors_travel_sealed_and_bound_to_their_caller() {
 #[tokio::test]
 async fn batches_are_split_for_the_revision_that_has_them() {
     let bench = Bench::new().await;
-    let batch = format!("[{}, {},{}]", call(1, "echo"), r#"{"jsonrpc":"2.0","method":"notifications/x"}"#, call(2, "stream"));
+    let batch = format!(
+        "[{}, {},{}]",
+        call(1, "echo"),
+        r#"{"jsonrpc":"2.0","method":"notifications/x"}"#,
+        call(2, "stream")
+    );
     let session = bench.initialize("2025-03-26").await;
     let answer = bench.in_session(&session, &batch).await;
     let answers = answer.json();
-    assert_eq!(answers.as_array().unwrap().iter().map(|a| a["id"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(
+        answers.as_array().unwrap().iter().map(|a| a["id"].as_u64().unwrap()).collect::<Vec<_>>(),
+        [1, 2]
+    );
     assert!(answer.text().contains("12345678901234567890123"));
-    let records: Vec<String> = bench.audit().iter().rev().take(3).map(|record| record.action.clone()).collect();
+    let records: Vec<String> =
+        bench.audit().iter().rev().take(3).map(|record| record.action.clone()).collect();
     assert_eq!(records, ["tools/call", "notifications/x", "tools/call"]);
     let later = bench.initialize("2025-06-18").await;
     assert_eq!(bench.in_session(&later, &batch).await.refusal().2, "invalid_message");

@@ -12,7 +12,10 @@ async fn a_stateless_call_passes_with_its_headers() {
     let seen = bench.server.last();
     assert_eq!(seen.text(), stateless_body("echo", ""));
     assert_eq!(seen.headers["mcp-protocol-version"], "2026-07-28");
-    assert_eq!((seen.headers["mcp-method"].as_bytes(), seen.headers["mcp-name"].as_bytes()), (&b"tools/call"[..], &b"echo"[..]));
+    assert_eq!(
+        (seen.headers["mcp-method"].as_bytes(), seen.headers["mcp-name"].as_bytes()),
+        (&b"tools/call"[..], &b"echo"[..])
+    );
     assert!(!seen.headers.contains_key("mcp-session-id"));
     assert!(!answer.headers.contains_key("mcp-session-id"));
 }
@@ -29,7 +32,8 @@ async fn rs_33_headers_that_differ_from_the_body_are_refused() {
         ("mcp-name", Some("=?base64?!?=")),
         ("mcp-name", None),
     ] {
-        let mut request = bench.stateless_request("echo").body(Body::from(stateless_body("echo", ""))).unwrap();
+        let mut request =
+            bench.stateless_request("echo").body(Body::from(stateless_body("echo", ""))).unwrap();
         request.headers_mut().remove(name);
         if let Some(value) = value {
             request.headers_mut().insert(name, value.parse().unwrap());
@@ -47,7 +51,8 @@ async fn rs_33_headers_that_differ_from_the_body_are_refused() {
 async fn versions_methods_and_capabilities_are_checked() {
     let bench = Bench::new().await;
     let send = async |method: &str, version: &str, meta: &str| {
-        let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{{"_meta":{{{meta}}}}}}}"#);
+        let body =
+            format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{{"_meta":{{{meta}}}}}}}"#);
         let request = bench
             .request(Method::POST)
             .header("mcp-protocol-version", version)
@@ -73,7 +78,8 @@ async fn versions_methods_and_capabilities_are_checked() {
     let answer = send("x/unknown", "2026-07-28", &whole).await;
     assert_eq!((answer.status.as_u16(), answer.json()["error"]["code"].as_i64()), (404, Some(-32601)));
     for method in [Method::GET, Method::DELETE] {
-        let request = bench.request(method).header("mcp-protocol-version", "2026-07-28").body(Body::empty()).unwrap();
+        let request =
+            bench.request(method).header("mcp-protocol-version", "2026-07-28").body(Body::empty()).unwrap();
         assert_eq!(bench.send(request).await.refusal(), (405, -32600, "method_not_allowed".to_owned()));
     }
 }
@@ -102,7 +108,8 @@ async fn rs_31_request_state_is_sealed_to_its_caller_and_request() {
 async fn mirrored_parameters_are_compared_after_listing_the_tools_once() {
     let bench = Bench::new().await;
     let call = async |header: Option<&str>| {
-        let mut request = bench.stateless_request("region").body(Body::from(stateless_body("region", ""))).unwrap();
+        let mut request =
+            bench.stateless_request("region").body(Body::from(stateless_body("region", ""))).unwrap();
         if let Some(header) = header {
             request.headers_mut().insert("mcp-param-text", header.parse().unwrap());
         }
@@ -116,7 +123,10 @@ async fn mirrored_parameters_are_compared_after_listing_the_tools_once() {
     let lists = seen.iter().filter(|seen| seen.json()["method"] == "tools/list").count();
     assert_eq!(lists, 2, "both pages, once");
     let last = seen.last().unwrap();
-    assert_eq!((last.headers["mcp-param-text"].as_bytes(), last.headers["mcp-param-other"].as_bytes()), (&b"hi"[..], &b"kept"[..]));
+    assert_eq!(
+        (last.headers["mcp-param-text"].as_bytes(), last.headers["mcp-param-other"].as_bytes()),
+        (&b"hi"[..], &b"kept"[..])
+    );
 }
 
 #[tokio::test]
@@ -133,7 +143,9 @@ async fn a_disconnect_is_the_cancellation() {
 #[tokio::test]
 async fn a_listen_stream_keeps_its_id_and_ends_with_a_result_when_the_token_ends() {
     let bench = Bench::new().await;
-    let body = format!(r#"{{"jsonrpc":"2.0","id":"l-1","method":"subscriptions/listen","params":{{"notifications":{{}},{META}}}}}"#);
+    let body = format!(
+        r#"{{"jsonrpc":"2.0","id":"l-1","method":"subscriptions/listen","params":{{"notifications":{{}},{META}}}}}"#
+    );
     let request = bench
         .request(Method::POST)
         .header("mcp-protocol-version", "2026-07-28")
@@ -147,6 +159,9 @@ async fn a_listen_stream_keeps_its_id_and_ends_with_a_result_when_the_token_ends
     let answer = crate::testing::Read::of(response).await;
     let events = answer.events();
     assert_eq!(events.len(), 2, "{}", answer.text());
-    assert!(String::from_utf8_lossy(&events[0].data).contains(r#""io.modelcontextprotocol/subscriptionId":"l-1""#));
+    assert!(
+        String::from_utf8_lossy(&events[0].data)
+            .contains(r#""io.modelcontextprotocol/subscriptionId":"l-1""#)
+    );
     assert!(String::from_utf8_lossy(&events[1].data).contains(r#""id":"l-1","result""#));
 }

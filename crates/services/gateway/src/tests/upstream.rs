@@ -58,7 +58,11 @@ async fn a_server_that_does_not_listen_is_unreachable() {
 #[tokio::test]
 async fn a_forbidden_address_is_never_dialled() {
     let bench = Bench::new().await;
-    bench.catalogue(vec![server(1, "demo"), instance(1, 1, "http://169.254.169.254/mcp"), endpoint("demo", &[1])]);
+    bench.catalogue(vec![
+        server(1, "demo"),
+        instance(1, 1, "http://169.254.169.254/mcp"),
+        endpoint("demo", &[1]),
+    ]);
     let answer = bench.stateless_call("echo", "").await;
     assert_eq!(answer.refusal(), (502, -32603, "address_refused".to_owned()));
 }
@@ -111,7 +115,10 @@ async fn servers_of_the_other_era_are_refused_with_the_versions_that_work() {
 #[tokio::test]
 async fn a_full_spool_refuses_what_may_change_something() {
     let bench = Bench::with(|settings| settings.audit.spool_bytes = 1_000).await;
-    assert_eq!(bench.stateless_call("echo", "").await.refusal(), (503, -32603, "audit_unavailable".to_owned()));
+    assert_eq!(
+        bench.stateless_call("echo", "").await.refusal(),
+        (503, -32603, "audit_unavailable".to_owned())
+    );
     let body = stateless_body("echo", "").replace("tools/call", "tools/list");
     let mut request = bench.stateless_request("echo").body(Body::from(body)).unwrap();
     request.headers_mut().insert("mcp-method", "tools/list".parse().unwrap());
