@@ -203,6 +203,7 @@ fn listen(app: Arc<App>, id: &str, params: &CallParams<'_>) -> Response {
         Ok(filter) => filter.resource_subscriptions,
         Err(error) => return finished(id, Err(error.into())),
     };
+    // One resource changes, however often it is named.
     let honoured: Vec<_> = wanted.into_iter().filter(|uri| resources::changes(uri)).take(1).collect();
     let subscription: Value = serde_json::from_str(id).unwrap_or_default();
     let about = json!({ SUBSCRIPTION_ID: subscription });
