@@ -16,6 +16,7 @@ use crate::session::Sessions;
 use crate::settings::GatewaySettings;
 use crate::stateless::ToolHeaders;
 use crate::upstream::Upstream;
+use crate::virtual_server::VirtualServers;
 
 /// The parts of a gateway, made once by `Gateway::build`.
 #[derive(Debug)]
@@ -29,6 +30,7 @@ pub(crate) struct Engine {
     pub(crate) sessions: Sessions,
     pub(crate) handles: Handles,
     pub(crate) tool_headers: ToolHeaders,
+    pub(crate) virtual_servers: VirtualServers,
     pub(crate) recorder: Arc<Recorder>,
     pub(crate) rng: SharedRng,
     pub(crate) tasks: Tasks,

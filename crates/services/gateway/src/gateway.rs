@@ -32,6 +32,7 @@ use crate::session_era::close_upstreams;
 use crate::settings::GatewaySettings;
 use crate::stateless::ToolHeaders;
 use crate::upstream::Upstream;
+use crate::virtual_server::VirtualServers;
 
 /// How often expired sessions are looked for.
 const SWEEP: Duration = Duration::from_secs(30);
@@ -129,6 +130,7 @@ impl Gateway {
             sessions,
             handles: Handles::new(d.handles, d.clock.clone()),
             tool_headers: ToolHeaders::default(),
+            virtual_servers: VirtualServers::new(settings.upstream.list_cache_bytes),
             recorder: Arc::new(recorder),
             rng: d.rng,
             tasks: d.tasks,

@@ -6,6 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::Duration;
 use portico_clock::SharedClock;
+use portico_ids::ServerId;
 use portico_mcp_types::CallParams;
 use portico_sealing::HandleSealer;
 use serde_json::Value;
@@ -45,7 +46,7 @@ pub(crate) struct Bound<'a> {
     pub(crate) subject: &'a str,
     pub(crate) client: &'a str,
     pub(crate) endpoint: &'a str,
-    /// Method of a list, or [`request_digest`] of a call.
+    /// [`list_key`] of a list, or [`request_digest`] of a call.
     pub(crate) request: &'a str,
 }
 
@@ -130,10 +131,15 @@ fn write_canonical(value: &Value, out: &mut String) {
     }
 }
 
-/// Digest of what makes a call this call: method, name and arguments (2026-07-28, MRTR, Server Requirements).
+/// What makes a list this list.
+pub(crate) fn list_key(server: ServerId, method: &str) -> String {
+    format!("{server} {method}")
+}
+
+/// Digest of what makes a call this call: server, method, name and arguments (2026-07-28, MRTR, Server Requirements).
 ///
 /// Arguments count by their values: a client may write its retry with other spaces or key order.
-pub(crate) fn request_digest(method: &str, params: &CallParams<'_>) -> String {
+pub(crate) fn request_digest(server: ServerId, method: &str, params: &CallParams<'_>) -> String {
     let name = params.get("name").or(params.get("uri")).map_or("", |raw| raw.get());
     let arguments = params.arguments().map_or("", |raw| raw.get());
     let canonical = serde_json::from_str::<Value>(arguments).map(|value| {
@@ -142,7 +148,7 @@ pub(crate) fn request_digest(method: &str, params: &CallParams<'_>) -> String {
         text
     });
     let text = format!(
-        "{}:{method}{}:{name}{}",
+        "{server}{}:{method}{}:{name}{}",
         method.len(),
         name.len(),
         canonical.as_deref().unwrap_or(arguments)
@@ -154,12 +160,13 @@ pub(crate) fn request_digest(method: &str, params: &CallParams<'_>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalogue::testing::server_id;
     use portico_mcp_types::Envelope;
 
     fn digest(method: &str, params: &str) -> String {
         let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#);
         let envelope = Envelope::parse(body.as_bytes()).unwrap();
-        request_digest(method, &CallParams::parse(envelope.params).unwrap())
+        request_digest(server_id(1), method, &CallParams::parse(envelope.params).unwrap())
     }
 
     #[test]

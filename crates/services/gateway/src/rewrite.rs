@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use portico_ids::ServerId;
 use portico_mcp_types::{CallParams, Envelope, Kind, Object, Splice, text_of};
 
 use crate::access::Agent;
-use crate::handles::{Bound, Handle, Handles, request_digest};
+use crate::handles::{Bound, Handle, Handles, list_key, request_digest};
 use crate::refusal::Refusal;
 use crate::upstream::not_mcp;
+use crate::virtual_server::Relabel;
 
 /// What is rewritten in the messages of one answer.
 #[derive(Debug)]
@@ -17,6 +19,8 @@ pub(crate) enum Rewrite {
     Nothing,
     /// A handle in the result is sealed.
     Seal(Box<Seal>),
+    /// The message comes from one of several servers.
+    Member(Box<Relabel>),
 }
 
 /// How a handle in a result is sealed.
@@ -25,6 +29,7 @@ pub(crate) struct Seal {
     pub(crate) handles: Handles,
     pub(crate) handle: Handle,
     pub(crate) agent: Arc<Agent>,
+    pub(crate) server: ServerId,
     /// The request that is answered; what binds the handle is worked out only if there is one.
     pub(crate) request: Bytes,
 }
@@ -41,8 +46,8 @@ impl Seal {
         let envelope = Envelope::parse(&self.request)?;
         let params = CallParams::parse(envelope.params)?;
         let request = match self.handle {
-            Handle::Cursor => envelope.method().to_owned(),
-            Handle::RequestState => request_digest(envelope.method(), &params),
+            Handle::Cursor => list_key(self.server, envelope.method()),
+            Handle::RequestState => request_digest(self.server, envelope.method(), &params),
         };
         Ok(self.handles.seal(self.handle, &Bound::new(&self.agent, &request), value))
     }
@@ -71,7 +76,11 @@ impl Seal {
 impl Rewrite {
     /// Whether answers must be whole before they can go on.
     pub(crate) fn needs_whole(&self) -> bool {
-        matches!(self, Self::Seal(seal) if seal.handle == Handle::Cursor)
+        match self {
+            Self::Nothing => false,
+            Self::Seal(seal) => seal.handle == Handle::Cursor,
+            Self::Member(relabel) => relabel.needs_whole(),
+        }
     }
 
     /// Rewrites one message.
@@ -79,6 +88,7 @@ impl Rewrite {
         match self {
             Self::Nothing => Ok(message.clone()),
             Self::Seal(seal) => seal.apply(message),
+            Self::Member(relabel) => relabel.apply(message),
         }
     }
 }

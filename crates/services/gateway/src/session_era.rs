@@ -6,7 +6,7 @@ mod request;
 mod stream;
 
 pub(crate) use batch::batch;
-pub(crate) use open::{initialize, no_instance, pick};
+pub(crate) use open::{initialize, no_instance};
 pub(crate) use request::{Delivery, deliver, gone, is_list, may_change, message, open_cursor, rewrite_for};
 pub(crate) use stream::{close_upstreams, delete, get};
 

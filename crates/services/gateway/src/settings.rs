@@ -74,6 +74,8 @@ pub struct UpstreamSettings {
     pub max_event_bytes: usize,
     /// Milliseconds a member of a virtual server may take for its part of a merged list.
     pub list_timeout_ms: u64,
+    /// Bytes of memory for lists of members of virtual servers.
+    pub list_cache_bytes: u64,
 }
 
 /// The record of calls.
@@ -148,7 +150,8 @@ impl Default for UpstreamSettings {
             idle_timeout_ms: 300_000,
             inspect_bytes: 256 * 1024,
             max_event_bytes: 16 * 1024 * 1024,
-            list_timeout_ms: 5_000,
+            list_timeout_ms: 3_000,
+            list_cache_bytes: 64 * 1024 * 1024,
         }
     }
 }

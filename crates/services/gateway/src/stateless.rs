@@ -9,7 +9,7 @@ pub(crate) use tool_headers::ToolHeaders;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use portico_ids::ServerId;
 use portico_mcp_types::{
     Kind, MCP_METHOD, MCP_NAME, MCP_PARAM_PREFIX, Object, PROTOCOL_VERSION, Revision, Splice, code, method,
@@ -107,15 +107,16 @@ fn relay(
 
 /// One exchange with one server, in the stateless era.
 #[derive(Debug, Clone, Copy)]
-struct StatelessLeg<'a> {
-    engine: &'a Arc<Engine>,
-    inbound: &'a Inbound<'a>,
-    server: ServerId,
-    call: &'a Call,
+pub(crate) struct StatelessLeg<'a> {
+    pub(crate) engine: &'a Arc<Engine>,
+    pub(crate) inbound: &'a Inbound<'a>,
+    pub(crate) server: ServerId,
+    pub(crate) call: &'a Call,
 }
 
 impl StatelessLeg<'_> {
-    async fn exchange(&self) -> Result<(Answer, Rewrite), Refusal> {
+    /// The judged answer, and what changes in it.
+    pub(crate) async fn exchange(&self) -> Result<(Answer, Rewrite), Refusal> {
         let instance = pick(self.engine, &self.inbound.agent.snapshot, self.server)?;
         self.check_mirrored(&instance).await?;
         let body = self.body()?;
@@ -135,7 +136,7 @@ impl StatelessLeg<'_> {
 
     async fn send(&self, instance: &Instance, body: Bytes) -> Result<Answer, Refusal> {
         let mut outgoing = Outgoing::post(body).traced(&self.call.correlation, &self.call.trace);
-        copy_headers(&self.inbound.head.headers, &mut outgoing.headers);
+        outgoing.headers.extend(mirrored_headers(&self.inbound.head.headers));
         self.engine.upstream.exchange(instance, outgoing).await
     }
 
@@ -143,12 +144,12 @@ impl StatelessLeg<'_> {
     fn body(&self) -> Result<Bytes, Refusal> {
         let Inbound { envelope, params, agent, body, .. } = *self.inbound;
         if is_list(envelope.method()) {
-            return open_cursor(self.engine, self.inbound);
+            return open_cursor(self.engine, self.inbound, self.server);
         }
         let (Some(sealed), Some(raw)) = (params.request_state()?, params.get("requestState")) else {
             return Ok(body.clone());
         };
-        let digest = request_digest(envelope.method(), params);
+        let digest = request_digest(self.server, envelope.method(), params);
         let state = self.engine.handles.open(Handle::RequestState, &Bound::new(agent, &digest), &sealed)?;
         let mut splice = Splice::new(body);
         splice.replace_text(raw, &state);
@@ -162,10 +163,11 @@ impl StatelessLeg<'_> {
                     handles: self.engine.handles.clone(),
                     handle: Handle::RequestState,
                     agent: Arc::clone(self.inbound.agent),
+                    server: self.server,
                     request: self.inbound.body.clone(),
                 }))
             }
-            _ => rewrite_for(self.engine, self.inbound),
+            _ => rewrite_for(self.engine, self.inbound, self.server),
         }
     }
 
@@ -208,16 +210,14 @@ impl StatelessLeg<'_> {
 }
 
 /// The headers that mirror the body; all were compared with it (RS-33).
-fn copy_headers(from: &HeaderMap, to: &mut HeaderMap) {
-    for (name, value) in from {
-        let mirrors = name == PROTOCOL_VERSION
+pub(crate) fn mirrored_headers(from: &HeaderMap) -> HeaderMap {
+    let mirrors = |name: &HeaderName| {
+        name == PROTOCOL_VERSION
             || name == MCP_METHOD
             || name == MCP_NAME
-            || name.as_str().starts_with(MCP_PARAM_PREFIX);
-        if mirrors {
-            to.insert(name.clone(), value.clone());
-        }
-    }
+            || name.as_str().starts_with(MCP_PARAM_PREFIX)
+    };
+    from.iter().filter(|(name, _)| mirrors(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 /// An instance that speaks the stateless era.
@@ -235,7 +235,7 @@ fn not_bridged(agent: &Agent, server: ServerId) -> Refusal {
 }
 
 /// Says which revisions to use instead, in the form that clients of both eras fall back by (2026-07-28, Versioning).
-fn refuse_bridging(server: &Server) -> Refusal {
+pub(crate) fn refuse_bridging(server: &Server) -> Refusal {
     let supported: Vec<&str> = Revision::ALL
         .iter()
         .rev()

@@ -8,58 +8,48 @@
 //! - [`merge`]: one page out of all members' lists; definitions keep their bytes, only the name is spliced.
 //! - [`route`]: which member a name or URI belongs to. What was not chosen does not exist (RS-35).
 //! - [`capabilities`]: what `initialize` and `server/discover` say of the members that answered.
-//! - [`session`], [`stateless`]: the two eras. [`streams`]: standing streams of all members as one.
+//! - [`session`], [`stateless`]: the two eras.
+//! - [`streams`], [`listen`]: standing streams of all members as one, in either era.
+//! - [`relabel`]: what changes in a member's messages; [`emitted`]: who showed which resource.
 //!
 //! A member that is dead, slow or of the other era is left out, and `_meta` says so under `portico/warnings`.
 
-use std::sync::Arc;
+mod asker;
+mod capabilities;
+mod emitted;
+mod listed;
+mod listen;
+mod lists;
+mod merge;
+mod names;
+mod relabel;
+mod route;
+mod scope;
+mod session;
+mod stateless;
+mod streams;
+mod warning;
 
-use bytes::Bytes;
-use http::HeaderValue;
+pub(crate) use relabel::Relabel;
+pub(crate) use session::{initialize, message};
+pub(crate) use stateless::stateless;
+pub(crate) use streams::get;
 
-use crate::access::Agent;
-use crate::call::Call;
-use crate::engine::Engine;
-use crate::front::{Inbound, Served};
-use crate::refusal::{Reason, Refusal};
-use crate::relay::SessionStream;
-use crate::session::Session;
+use emitted::Emitted;
+use lists::Lists;
+use scope::Roots;
 
-/// Opens a session over all members that speak the session era.
-pub(crate) async fn initialize(
-    _engine: &Arc<Engine>,
-    _inbound: &Inbound<'_>,
-    _call: &Call,
-) -> Result<(Bytes, Option<HeaderValue>), Refusal> {
-    Err(unserved())
+/// What all virtual servers of a gateway remember.
+#[derive(Debug)]
+pub(crate) struct VirtualServers {
+    lists: Lists,
+    emitted: Emitted,
+    roots: Roots,
 }
 
-/// Serves a message within a session.
-pub(crate) async fn message(
-    _engine: &Arc<Engine>,
-    _inbound: &Inbound<'_>,
-    _session: &Arc<Session>,
-    call: Call,
-) -> Served {
-    Err((unserved(), call))
-}
-
-/// Serves the GET stream of a session: what all members send on their own account.
-pub(crate) async fn get(
-    _engine: &Arc<Engine>,
-    _agent: &Arc<Agent>,
-    _stream: SessionStream,
-    _first: Vec<Bytes>,
-    call: Call,
-) -> Served {
-    Err((unserved(), call))
-}
-
-/// Serves a request of the stateless era.
-pub(crate) async fn stateless(_engine: &Arc<Engine>, _inbound: &Inbound<'_>, call: Call) -> Served {
-    Err((unserved(), call))
-}
-
-fn unserved() -> Refusal {
-    Refusal::new(Reason::NoInstance, "endpoints of several servers are not served by this build")
+impl VirtualServers {
+    /// Keeps lists within `list_cache_bytes` of memory.
+    pub(crate) fn new(list_cache_bytes: u64) -> Self {
+        Self { lists: Lists::new(list_cache_bytes), emitted: Emitted::default(), roots: Roots::default() }
+    }
 }

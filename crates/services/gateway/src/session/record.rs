@@ -1,3 +1,4 @@
+use portico_ids::ServerId;
 use portico_mcp_types::Revision;
 use serde::{Deserialize, Serialize};
 
@@ -19,8 +20,15 @@ pub(crate) struct Record {
     pub(crate) initialize: String,
     /// Params of the last `logging/setLevel`.
     pub(crate) log_level: Option<String>,
-    /// URIs that the agent subscribed to; told to a server again when its session is opened anew.
-    pub(crate) subscriptions: Vec<String>,
+    /// What the agent subscribed to; told to a server again when its session is opened anew.
+    pub(crate) subscriptions: Vec<Subscription>,
+}
+
+/// A resource that an agent follows, and the server that has it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Subscription {
+    pub(crate) server: ServerId,
+    pub(crate) uri: String,
 }
 
 /// Most subscriptions that a session remembers.
@@ -44,6 +52,7 @@ mod revision {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalogue::testing::server_id;
 
     #[test]
     fn a_record_round_trips() {
@@ -52,7 +61,7 @@ mod tests {
             revision: Revision::V2025_06_18,
             initialize: r#"{"a":1.10}"#.into(),
             log_level: None,
-            subscriptions: vec!["file:///a".into()],
+            subscriptions: vec![Subscription { server: server_id(1), uri: "file:///a".into() }],
         };
         let back: Record = serde_json::from_slice(&serde_json::to_vec(&record).unwrap()).unwrap();
         assert_eq!(back.binding, record.binding);

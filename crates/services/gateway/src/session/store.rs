@@ -10,7 +10,7 @@ use portico_sealing::HandleSealer;
 use secrecy::ExposeSecret;
 use tokio::sync::mpsc;
 
-use super::record::{Binding, MAX_SUBSCRIPTIONS, Record};
+use super::record::{Binding, MAX_SUBSCRIPTIONS, Record, Subscription};
 use super::{Session, UpstreamSession};
 use crate::refusal::{Reason, Refusal};
 
@@ -122,13 +122,14 @@ impl Sessions {
     pub(crate) async fn remember_subscription(
         &self,
         session: &Session,
+        server: ServerId,
         uri: &str,
         on: bool,
     ) -> Result<(), Refusal> {
         let mut record = Record::clone(&session.record());
-        record.subscriptions.retain(|known| known != uri);
+        record.subscriptions.retain(|known| known.server != server || known.uri != uri);
         if on && record.subscriptions.len() < MAX_SUBSCRIPTIONS {
-            record.subscriptions.push(uri.to_owned());
+            record.subscriptions.push(Subscription { server, uri: uri.to_owned() });
         }
         self.rewrite(session, record).await
     }

@@ -195,8 +195,9 @@ impl Leg<'_> {
             ));
         }
         if open.generation > 0 {
-            messages.extend(record.subscriptions.iter().map(|uri| {
-                let uri = serde_json::Value::from(uri.as_str());
+            let own = record.subscriptions.iter().filter(|subscription| subscription.server == self.server);
+            messages.extend(own.map(|subscription| {
+                let uri = serde_json::Value::from(subscription.uri.as_str());
                 format!(
                     r#"{{"jsonrpc":"2.0","id":"portico-subscribe","method":"resources/subscribe","params":{{"uri":{uri}}}}}"#
                 )

@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::StatusCode;
+use portico_ids::ServerId;
 use portico_mcp_types::sse::SseEvent;
 use portico_mcp_types::{Kind, Object, PROTOCOL_VERSION, Revision, Splice, code, method, result_answer};
 
@@ -10,7 +11,7 @@ use crate::access::{Liveness, StreamKind};
 use crate::call::Call;
 use crate::engine::Engine;
 use crate::front::{Inbound, Served};
-use crate::handles::{Bound, Handle};
+use crate::handles::{Bound, Handle, list_key};
 use crate::refusal::{Reason, Refusal};
 use crate::relay::{
     EventRelay, RelayParts, Reopen, SessionStream, accepted, events_response, json_response, whole_response,
@@ -67,10 +68,10 @@ async fn pass(
     engine: &Arc<Engine>,
     inbound: &Inbound<'_>,
     session: &Arc<Session>,
-    server: portico_ids::ServerId,
+    server: ServerId,
     mut call: Call,
 ) -> Served {
-    let body = match open_cursor(engine, inbound) {
+    let body = match open_cursor(engine, inbound, server) {
         Ok(body) => body,
         Err(refusal) => return Err((refusal, call)),
     };
@@ -83,10 +84,10 @@ async fn pass(
         call.done();
         return Ok(accepted());
     }
-    if let Err(refusal) = remember(engine, inbound, session).await {
+    if let Err(refusal) = remember(engine, inbound, session, server).await {
         return Err((refusal, call));
     }
-    let rewrite = rewrite_for(engine, inbound);
+    let rewrite = rewrite_for(engine, inbound, server);
     deliver(Delivery { engine, inbound, session, server, open: &open, rewrite }, answer, call).await
 }
 
@@ -96,7 +97,7 @@ pub(crate) struct Delivery<'a> {
     pub(crate) engine: &'a Arc<Engine>,
     pub(crate) inbound: &'a Inbound<'a>,
     pub(crate) session: &'a Arc<Session>,
-    pub(crate) server: portico_ids::ServerId,
+    pub(crate) server: ServerId,
     pub(crate) open: &'a UpstreamSession,
     pub(crate) rewrite: Rewrite,
 }
@@ -159,7 +160,11 @@ pub(crate) fn is_list(name: &str) -> bool {
 }
 
 /// The body with the server's own cursor in the place of the sealed one.
-pub(crate) fn open_cursor(engine: &Engine, inbound: &Inbound<'_>) -> Result<Bytes, Refusal> {
+pub(crate) fn open_cursor(
+    engine: &Engine,
+    inbound: &Inbound<'_>,
+    server: ServerId,
+) -> Result<Bytes, Refusal> {
     let name = inbound.envelope.method();
     if !is_list(name) {
         return Ok(inbound.body.clone());
@@ -167,13 +172,14 @@ pub(crate) fn open_cursor(engine: &Engine, inbound: &Inbound<'_>) -> Result<Byte
     let (Some(sealed), Some(raw)) = (inbound.params.cursor()?, inbound.params.get("cursor")) else {
         return Ok(inbound.body.clone());
     };
-    let cursor = engine.handles.open(Handle::Cursor, &Bound::new(inbound.agent, name), &sealed)?;
+    let cursor =
+        engine.handles.open(Handle::Cursor, &Bound::new(inbound.agent, &list_key(server, name)), &sealed)?;
     let mut splice = Splice::new(inbound.body);
     splice.replace_text(raw, &cursor);
     Ok(splice.apply())
 }
 
-pub(crate) fn rewrite_for(engine: &Engine, inbound: &Inbound<'_>) -> Rewrite {
+pub(crate) fn rewrite_for(engine: &Engine, inbound: &Inbound<'_>, server: ServerId) -> Rewrite {
     if !is_list(inbound.envelope.method()) {
         return Rewrite::Nothing;
     }
@@ -181,6 +187,7 @@ pub(crate) fn rewrite_for(engine: &Engine, inbound: &Inbound<'_>) -> Rewrite {
         handles: engine.handles.clone(),
         handle: Handle::Cursor,
         agent: Arc::clone(inbound.agent),
+        server,
         request: inbound.body.clone(),
     }))
 }
@@ -190,6 +197,7 @@ pub(crate) async fn remember(
     engine: &Engine,
     inbound: &Inbound<'_>,
     session: &Session,
+    server: ServerId,
 ) -> Result<(), Refusal> {
     match inbound.envelope.method() {
         method::SET_LEVEL => {
@@ -198,7 +206,10 @@ pub(crate) async fn remember(
         }
         name @ (method::RESOURCES_SUBSCRIBE | method::RESOURCES_UNSUBSCRIBE) => {
             let uri = inbound.params.uri()?;
-            engine.sessions.remember_subscription(session, &uri, name == method::RESOURCES_SUBSCRIBE).await
+            engine
+                .sessions
+                .remember_subscription(session, server, &uri, name == method::RESOURCES_SUBSCRIBE)
+                .await
         }
         _ => Ok(()),
     }

@@ -69,6 +69,23 @@ impl ToolHeaders {
         }
         page.without_invalid(message)
     }
+
+    /// Takes in a whole list, page by page; gives the pages without the tools whose annotations are invalid.
+    pub(crate) fn learn_all(&self, server: ServerId, pages: &[Bytes]) -> Vec<Bytes> {
+        let mut tools = Tools::new();
+        let mut sound = Vec::with_capacity(pages.len());
+        for message in pages {
+            match Page::read(message) {
+                Some(page) => {
+                    sound.push(page.without_invalid(message));
+                    tools.extend(page.annotated);
+                }
+                None => sound.push(message.clone()),
+            }
+        }
+        self.set(server, tools);
+        sound
+    }
 }
 
 /// What one page of `tools/list` says.

@@ -3,11 +3,11 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::future::join_all;
 use http::HeaderValue;
 use portico_mcp_types::{
-    CLIENT_CAPABILITIES, CLIENT_INFO, Envelope, MCP_METHOD, META_PROTOCOL_VERSION, Object,
-    PROTOCOL_VERSION, Revision,
+    CLIENT_CAPABILITIES, CLIENT_INFO, Envelope, MCP_METHOD, META_PROTOCOL_VERSION, Object, PROTOCOL_VERSION,
+    Revision,
 };
 
 use super::listed::{Listed, What};
@@ -52,7 +52,12 @@ enum Era {
 }
 
 impl Asker {
-    pub(super) fn in_session(engine: &Arc<Engine>, agent: &Arc<Agent>, session: &Arc<Session>, call: &Call) -> Self {
+    pub(super) fn in_session(
+        engine: &Arc<Engine>,
+        agent: &Arc<Agent>,
+        session: &Arc<Session>,
+        call: &Call,
+    ) -> Self {
         Self::new(engine, agent, Era::Session(Arc::clone(session)), call)
     }
 
@@ -94,7 +99,8 @@ impl Asker {
                 let record = session.record();
                 record.revision.as_str().hash(&mut hasher);
                 let params = Object::parse(&record.initialize, "initialize").ok();
-                params.as_ref().and_then(|p| p.get("capabilities")).map(|raw| raw.get()).hash(&mut hasher);
+                let capabilities = params.as_ref().and_then(|params| params.get("capabilities"));
+                capabilities.map_or("{}", |raw| raw.get()).hash(&mut hasher);
             }
             Era::Stateless(capabilities) => {
                 Revision::NEWEST.as_str().hash(&mut hasher);
@@ -117,10 +123,16 @@ impl Asker {
 
     /// What all members list, asked at the same time, in the members' order; who does not answer becomes a warning.
     pub(super) async fn ask_all<'a>(&self, scope: &'a Scope, what: What) -> Gathered<'a> {
-        let asked = scope.members().iter().map(|member| async move { (member, self.ask(member, what).await) });
-        let answers: Vec<_> = futures_util::stream::iter(asked).buffered(AT_ONCE).collect().await;
+        let mut answers = Vec::with_capacity(scope.members().len());
+        for members in scope.members().chunks(AT_ONCE) {
+            let mut asked = Vec::with_capacity(members.len());
+            for member in members {
+                asked.push(self.ask(member, what));
+            }
+            answers.extend(join_all(asked).await);
+        }
         let mut gathered = Gathered { members: Vec::new(), warnings: Vec::new(), refusals: Vec::new() };
-        for (member, answer) in answers {
+        for (member, answer) in scope.members().iter().zip(answers) {
             match answer {
                 Ok(listed) => {
                     if listed.cut_short {
@@ -141,7 +153,9 @@ impl Asker {
     pub(super) async fn fetch(&self, server: &Arc<Server>, what: What) -> Result<(Listed, View), Refusal> {
         match &self.era {
             Era::Session(session) => self.fetch_in_session(session, server, what).await,
-            Era::Stateless(_) => self.fetch_stateless(server, what).await.map(|listed| (listed, self.shared_view())),
+            Era::Stateless(_) => {
+                self.fetch_stateless(server, what).await.map(|listed| (listed, self.shared_view()))
+            }
         }
     }
 
@@ -151,12 +165,15 @@ impl Asker {
         server: &Server,
         what: What,
     ) -> Result<(Listed, View), Refusal> {
-        let leg = Leg { engine: &self.engine, agent: &self.agent, session, server: server.id, call: &self.call };
+        let leg =
+            Leg { engine: &self.engine, agent: &self.agent, session, server: server.id, call: &self.call };
         let open = leg.open(0).await?;
         if what == What::Capabilities {
             return Ok((Listed::of_result(open.initialized.clone()), self.shared_view()));
         }
-        let view = if open.id.is_some() { self.own_view() } else { self.shared_view() };
+        let instance = self.agent.snapshot.instance(server.id, open.instance);
+        let keeps_state = open.id.is_some() && !instance.is_some_and(|instance| instance.stateless);
+        let view = if keeps_state { self.own_view() } else { self.shared_view() };
         let mut listed = Listed::empty();
         let mut cursor = None;
         for _ in 0..MAX_PAGES {
@@ -208,7 +225,12 @@ impl Asker {
         Ok(listed)
     }
 
-    async fn ask_stateless(&self, server: &Arc<Server>, what: What, cursor: Option<&str>) -> Result<Bytes, Refusal> {
+    async fn ask_stateless(
+        &self,
+        server: &Arc<Server>,
+        what: What,
+        cursor: Option<&str>,
+    ) -> Result<Bytes, Refusal> {
         let Era::Stateless(capabilities) = &self.era else { return Err(not_mcp()) };
         let instance = stateless::pick(&self.engine, &self.agent.snapshot, server.id)?;
         let body = request(what, cursor, Some(capabilities));

@@ -1,9 +1,12 @@
+use std::fmt;
+use std::time::Duration;
+
 use portico_mcp_types::{Object, Revision, text_of};
 use serde_json::{Map, Value, json};
 
 use super::asker::{Asker, Gathered};
 use super::listed::What;
-use super::merge::{meta, server_info};
+use super::merge::{caching, meta, server_info};
 use super::scope::Scope;
 use crate::catalogue::Member;
 use crate::refusal::Refusal;
@@ -22,12 +25,8 @@ struct Merged {
 pub(super) async fn initialized(asker: &Asker, scope: &Scope, revision: Revision) -> Result<String, Refusal> {
     let gathered = live(asker, scope).await?;
     let merged = Merged::of(scope, &gathered);
-    let mut result =
-        format!("{{\"protocolVersion\":\"{revision}\",\"serverInfo\":{}", server_info());
-    merged.write(&mut result);
-    result.push_str(&meta(false, &gathered.warnings));
-    result.push('}');
-    Ok(result)
+    let meta = meta(false, &gathered.warnings);
+    Ok(format!("{{\"protocolVersion\":\"{revision}\",\"serverInfo\":{}{merged}{meta}}}", server_info()))
 }
 
 /// The `result` of `server/discover`.
@@ -40,14 +39,12 @@ pub(super) async fn discovered(asker: &Asker, scope: &Scope) -> Result<String, R
         .filter(|revision| **revision > Revision::V2024_11_05)
         .map(|revision| revision.as_str())
         .collect();
-    let mut result = format!(
-        "{{\"resultType\":\"complete\",\"ttlMs\":0,\"cacheScope\":\"private\",\"supportedVersions\":{}",
-        Value::from(versions)
-    );
-    merged.write(&mut result);
-    result.push_str(&meta(true, &gathered.warnings));
-    result.push('}');
-    Ok(result)
+    let meta = meta(true, &gathered.warnings);
+    Ok(format!(
+        "{{\"supportedVersions\":{}{merged}{}{meta}}}",
+        Value::from(versions),
+        caching(Duration::ZERO)
+    ))
 }
 
 /// Only members that answer count; if none does, that is an error, because an agent would not ask again.
@@ -113,14 +110,16 @@ impl Merged {
             self.instructions.push(format!("{}: {text}", member.alias));
         }
     }
+}
 
-    fn write(&self, out: &mut String) {
-        out.push_str(",\"capabilities\":");
-        out.push_str(&Value::Object(self.capabilities.clone()).to_string());
+/// Members of a result, with a comma in front.
+impl fmt::Display for Merged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, ",\"capabilities\":{}", Value::Object(self.capabilities.clone()))?;
         if !self.instructions.is_empty() {
-            out.push_str(",\"instructions\":");
-            out.push_str(&Value::from(self.instructions.join("\n\n")).to_string());
+            write!(f, ",\"instructions\":{}", Value::from(self.instructions.join("\n\n")))?;
         }
+        Ok(())
     }
 }
 

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use crate::access::Agent;
 
 /// How long it is remembered who showed a URI.
-const REMEMBERED: Duration = Duration::from_secs(3600);
+const REMEMBERED: Duration = Duration::from_hours(1);
 /// Bytes of memory for that.
 const BUDGET: u64 = 16 * 1024 * 1024;
 /// Longer URIs are not remembered.
@@ -31,7 +31,8 @@ struct Shown {
 impl Default for Emitted {
     fn default() -> Self {
         let weigh = |shown: &Shown, _: &ServerId| {
-            u32::try_from(shown.subject.len() + shown.endpoint.len() + shown.uri.len() + 128).unwrap_or(u32::MAX)
+            u32::try_from(shown.subject.len() + shown.endpoint.len() + shown.uri.len() + 128)
+                .unwrap_or(u32::MAX)
         };
         Self(Cache::builder().max_capacity(BUDGET).weigher(weigh).time_to_live(REMEMBERED).build())
     }
@@ -103,7 +104,9 @@ mod tests {
     fn links_and_embedded_resources_are_found_in_results_of_every_kind() {
         let of = |json: &str| uris(&serde_json::from_str::<Box<RawValue>>(json).unwrap());
         assert_eq!(
-            of(r#"{"content":[{"type":"text","text":"\"uri\""},{"type":"resource_link","uri":"a:1","name":"n"},{"type":"resource","resource":{"uri":"a:2","text":""}}]}"#),
+            of(
+                r#"{"content":[{"type":"text","text":"\"uri\""},{"type":"resource_link","uri":"a:1","name":"n"},{"type":"resource","resource":{"uri":"a:2","text":""}}]}"#
+            ),
             ["a:1", "a:2"]
         );
         assert_eq!(of(r#"{"contents":[{"uri":"a:3","text":""}]}"#), ["a:3"]);

@@ -202,7 +202,11 @@ fn item_of(what: What, message: &Bytes, raw: &RawValue) -> Option<Item> {
     let key = object.get(what.key())?;
     let text = text_of(key)?.into_owned();
     let start = key.get().as_ptr().addr() - raw.get().as_ptr().addr();
-    Some(Item { json: message.slice_ref(raw.get().as_bytes()), key: text, at: start..start + key.get().len() })
+    Some(Item {
+        json: message.slice_ref(raw.get().as_bytes()),
+        key: text,
+        at: start..start + key.get().len(),
+    })
 }
 
 #[cfg(test)]
@@ -249,7 +253,10 @@ mod tests {
         };
         let mut listed = Listed::empty();
         assert_eq!(listed.add_page(What::Prompts, &error(-32601)).unwrap(), None);
-        assert_eq!(listed.add_page(What::Prompts, &error(-32603)).unwrap_err().reason, Reason::UpstreamFailed);
+        assert_eq!(
+            listed.add_page(What::Prompts, &error(-32603)).unwrap_err().reason,
+            Reason::UpstreamFailed
+        );
         assert_eq!(listed.add_page(What::Prompts, &page("{}")).unwrap_err().reason, Reason::UpstreamNotMcp);
     }
 }

@@ -18,9 +18,9 @@ use crate::upstream::lost;
 /// How long the list of a server that says nothing about it holds in the session era.
 const HOLDS: Duration = Duration::from_secs(30);
 /// Longest that a list is shown without asking again, whatever its server says.
-const MAX_HOLDS: Duration = Duration::from_secs(300);
+const MAX_HOLDS: Duration = Duration::from_mins(5);
 /// How long a list is good enough to find the owner of a name.
-const ROUTES_FOR: Duration = Duration::from_secs(600);
+const ROUTES_FOR: Duration = Duration::from_mins(10);
 /// Longest that a list is waited for although nobody waits for its answer any more.
 const IN_BACKGROUND: Duration = Duration::from_secs(30);
 
@@ -89,17 +89,27 @@ impl Lists {
 
     /// What is kept, also if it is to be fetched anew before it is shown: good enough to find the owner of a name.
     pub(super) fn known(&self, asker: &Asker, server: &Server, what: What) -> Option<Arc<Listed>> {
-        asker.views().into_iter().find_map(|view| self.kept.get(&key(server, view, what))).map(|k| k.listed.clone())
+        asker
+            .views()
+            .into_iter()
+            .find_map(|view| self.kept.get(&key(server, view, what)))
+            .map(|k| k.listed.clone())
     }
 
     fn holding(&self, key: &Key) -> Option<Arc<Listed>> {
         let kept = self.kept.get(key)?;
-        let holds = kept.change == self.change(key.server, key.what) && kept.listed.fetched.elapsed() < kept.holds;
+        let holds =
+            kept.change == self.change(key.server, key.what) && kept.listed.fetched.elapsed() < kept.holds;
         holds.then(|| Arc::clone(&kept.listed))
     }
 
     /// A member's list, kept or fetched; who asks waits no longer than the deadline, the fetch may go on for the next.
-    pub(super) async fn get(&self, asker: &Asker, server: &Arc<Server>, what: What) -> Result<Arc<Listed>, Refusal> {
+    pub(super) async fn get(
+        &self,
+        asker: &Asker,
+        server: &Arc<Server>,
+        what: What,
+    ) -> Result<Arc<Listed>, Refusal> {
         let views = asker.views();
         if let Some(listed) = views.iter().find_map(|view| self.holding(&key(server, view.clone(), what))) {
             return Ok(listed);
@@ -129,7 +139,8 @@ impl Lists {
         let landing = Landing { asker: asker.clone(), key };
         let (server, change) = (Arc::clone(server), self.change(landing.key.server, landing.key.what));
         asker.engine.tasks.spawn_short("gateway.list", async move {
-            let fetched = tokio::time::timeout(IN_BACKGROUND, landing.asker.fetch(&server, landing.key.what)).await;
+            let fetched =
+                tokio::time::timeout(IN_BACKGROUND, landing.asker.fetch(&server, landing.key.what)).await;
             let outcome = match fetched {
                 Ok(Ok((listed, view))) => {
                     let lists = &landing.asker.engine.virtual_servers.lists;

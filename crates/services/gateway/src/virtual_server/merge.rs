@@ -72,18 +72,23 @@ pub(super) async fn list(
     }
     let page = Page::of(scope, &gathered, what, start);
     gathered.warnings.extend(page.collisions());
-    let mut result = format!("{{\"{}\":[{}]", what.field(), page.json);
-    if let Some(next) = page.next {
-        let sealed = asker.engine.handles.seal(Handle::Cursor, &bound, &next.to_text());
-        result.push_str(&format!(",\"nextCursor\":\"{sealed}\""));
-    }
-    if asker.is_stateless() {
-        let ttl = holds_for(&gathered).as_millis();
-        result.push_str(&format!(",\"resultType\":\"complete\",\"ttlMs\":{ttl},\"cacheScope\":\"private\""));
-    }
-    result.push_str(&meta(asker.is_stateless(), &gathered.warnings));
-    result.push('}');
-    Ok(result)
+    let next = match page.next {
+        Some(next) => {
+            format!(
+                ",\"nextCursor\":\"{}\"",
+                asker.engine.handles.seal(Handle::Cursor, &bound, &next.to_text())
+            )
+        }
+        None => String::new(),
+    };
+    let hints = if asker.is_stateless() { caching(holds_for(&gathered)) } else { String::new() };
+    let meta = meta(asker.is_stateless(), &gathered.warnings);
+    Ok(format!("{{\"{}\":[{}]{next}{hints}{meta}}}", what.field(), page.json))
+}
+
+/// What a result of the stateless era says of itself: no list that Portico merges is anybody else's.
+pub(super) fn caching(ttl: Duration) -> String {
+    format!(",\"resultType\":\"complete\",\"ttlMs\":{},\"cacheScope\":\"private\"", ttl.as_millis())
 }
 
 /// The `_meta` member of a result, with a comma in front; empty if there is nothing to say.
@@ -129,7 +134,9 @@ impl<'a> Page<'a> {
         for member in scope.members() {
             let from = start.filter(|start| start.server == member.server).map(|start| start.index);
             let mut hidden = Vec::new();
-            for (index, item) in by_server.get(&member.server).map_or(&[][..], |l| &l.items).iter().enumerate() {
+            for (index, item) in
+                by_server.get(&member.server).map_or(&[][..], |l| &l.items).iter().enumerate()
+            {
                 started |= from.is_some_and(|from| index >= from);
                 if !is_chosen(member, what, &item.key) {
                     continue;
@@ -173,6 +180,3 @@ pub(super) fn exposed(member: &Member, scope: &Scope, what: What, key: &str) -> 
         What::Capabilities | What::Resources | What::Templates => key.to_owned(),
     }
 }
-
-#[cfg(test)]
-mod tests;

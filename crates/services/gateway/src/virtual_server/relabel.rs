@@ -53,7 +53,9 @@ impl Relabel {
             // A server takes back its own request, whose id the agent knows under another name.
             method::CANCELLED => {
                 let params = CallParams::parse(envelope.params).map_err(|_| not_mcp())?;
-                Ok(params.get("requestId").map_or_else(|| message.clone(), |id| self.replace_id(message, Id::Present(id))))
+                Ok(params
+                    .get("requestId")
+                    .map_or_else(|| message.clone(), |id| self.replace_id(message, Id::Present(id))))
             }
             method::RESOURCE_UPDATED => {
                 if let Some(params) = envelope.params {
@@ -103,7 +105,14 @@ mod tests {
         let server = server_id(7);
         assert_eq!(split(&format!("\"{server}/1\"")), Some((server, "1".to_owned())));
         assert_eq!(split(&format!("\"{server}/\\\"a/b\\\"\"")), Some((server, "\"a/b\"".to_owned())));
-        for json in ["1", "\"x\"", "\"x/1\"", &format!("\"{server}/x\""), &format!("\"{server}/{{}}\""), &format!("\"{server}/1,\"")] {
+        for json in [
+            "1",
+            "\"x\"",
+            "\"x/1\"",
+            &format!("\"{server}/x\""),
+            &format!("\"{server}/{{}}\""),
+            &format!("\"{server}/1,\""),
+        ] {
             assert_eq!(split(json), None, "{json}");
         }
     }

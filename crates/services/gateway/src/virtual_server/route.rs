@@ -38,7 +38,11 @@ pub(super) async fn by_name<'a>(
     if let [(member, own)] = direct[..]
         && !names::may_be_shortened(name)
     {
-        return if is_chosen(member, what, own) { Ok(target(member, own)) } else { Err(unknown(what, name, None)) };
+        return if is_chosen(member, what, own) {
+            Ok(target(member, own))
+        } else {
+            Err(unknown(what, name, None))
+        };
     }
     if scope.prefixed() && direct.is_empty() && !names::may_be_shortened(name) {
         return Err(unknown(what, name, None));
@@ -67,7 +71,13 @@ fn target<'a>(member: &'a Member, own: &str) -> Target<'a> {
     Target { member, name: own.to_owned() }
 }
 
-fn named<'a>(scope: &Scope, member: &'a Member, what: What, listed: &Listed, name: &str) -> Option<Target<'a>> {
+fn named<'a>(
+    scope: &Scope,
+    member: &'a Member,
+    what: What,
+    listed: &Listed,
+    name: &str,
+) -> Option<Target<'a>> {
     let item = listed.items.iter().find(|item| {
         if scope.prefixed() { exposed(member, scope, what, &item.key) == name } else { item.key == name }
     })?;
@@ -109,21 +119,22 @@ pub(super) async fn by_reference<'a>(
     let reference = params.get("ref").ok_or(ParseError::Param("ref", "an object"))?;
     let reference = Object::parse(reference.get(), "ref")?;
     let text = |key: &'static str| {
-        reference.get(key).and_then(text_of).ok_or(Refusal::from(ParseError::Param("ref", "a ref/prompt or ref/resource")))
+        reference
+            .get(key)
+            .and_then(text_of)
+            .ok_or(Refusal::from(ParseError::Param("ref", "a ref/prompt or ref/resource")))
     };
-    match text("type")?.as_ref() {
-        "ref/prompt" => by_name(asker, scope, What::Prompts, &text("name")?).await,
-        _ => {
-            let uri = text("uri")?;
-            let templates = known_or_asked(asker, scope, What::Templates).await;
-            let listed = templates.iter().find(|(member, listed)| holds(member, What::Templates, listed, &uri));
-            let member = match listed {
-                Some((member, _)) => member,
-                None => by_uri(asker, scope, &uri).await?,
-            };
-            Ok(target(member, &uri))
-        }
+    if text("type")? == "ref/prompt" {
+        return by_name(asker, scope, What::Prompts, &text("name")?).await;
     }
+    let uri = text("uri")?;
+    let templates = known_or_asked(asker, scope, What::Templates).await;
+    let listed = templates.iter().find(|(member, listed)| holds(member, What::Templates, listed, &uri));
+    let member = match listed {
+        Some((member, _)) => member,
+        None => by_uri(asker, scope, &uri).await?,
+    };
+    Ok(target(member, &uri))
 }
 
 type Known<'a> = Vec<(&'a Member, Arc<Listed>)>;
@@ -145,7 +156,10 @@ fn holds(member: &Member, what: What, listed: &Listed, key: &str) -> bool {
 }
 
 fn listing<'a>(known: &Known<'a>, uri: &str) -> Option<&'a Member> {
-    known.iter().find(|(member, listed)| holds(member, What::Resources, listed, uri)).map(|(member, _)| *member)
+    known
+        .iter()
+        .find(|(member, listed)| holds(member, What::Resources, listed, uri))
+        .map(|(member, _)| *member)
 }
 
 /// The member with the longest literal prefix; of equal ones the first.
@@ -201,8 +215,10 @@ mod tests {
     }
 
     fn templates(all: &[&str]) -> Arc<Listed> {
-        let items: Vec<String> = all.iter().map(|t| format!(r#"{{"uriTemplate":"{t}","name":"t"}}"#)).collect();
-        let page = format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"resourceTemplates":[{}]}}}}"#, items.join(","));
+        let items: Vec<String> =
+            all.iter().map(|t| format!(r#"{{"uriTemplate":"{t}","name":"t"}}"#)).collect();
+        let page =
+            format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"resourceTemplates":[{}]}}}}"#, items.join(","));
         let mut listed = Listed::empty();
         listed.add_page(What::Templates, &Bytes::from(page)).unwrap();
         Arc::new(listed)

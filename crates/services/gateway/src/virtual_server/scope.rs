@@ -28,8 +28,8 @@ impl Scope {
         match &agent.place {
             Place::Endpoint(endpoint) => Self::Endpoint(Arc::clone(endpoint)),
             Place::Root { .. } => {
-                let key = RootKey { token: agent.principal.token_id.clone(), revision: agent.snapshot.revision };
-                Self::Root(engine.virtual_servers.roots.0.get_with(key, || root_members(engine, agent)))
+                let token = agent.principal.token_id.clone();
+                Self::Root(engine.virtual_servers.roots.0.get_with(token, || root_members(engine, agent)))
             }
         }
     }
@@ -61,15 +61,10 @@ impl Scope {
 }
 
 /// What callers of `/mcp` have, remembered for a moment so that a call need not ask about every endpoint.
+///
+/// Roles are part of the token, so its id decides.
 #[derive(Debug)]
-pub(super) struct Roots(Cache<RootKey, Arc<[Member]>>);
-
-/// Roles are part of the token, so the token and the catalogue's revision decide.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct RootKey {
-    token: String,
-    revision: i64,
-}
+pub(super) struct Roots(Cache<String, Arc<[Member]>>);
 
 impl Default for Roots {
     fn default() -> Self {
@@ -86,21 +81,27 @@ fn root_members(engine: &Engine, agent: &Agent) -> Arc<[Member]> {
             continue;
         }
         for member in &endpoint.members {
-            let Some(server) = snapshot.server(member.server).filter(|server| server.enabled) else { continue };
+            let Some(server) = snapshot.server(member.server).filter(|server| server.enabled) else {
+                continue;
+            };
             found
                 .entry((server.name.clone(), server.id))
                 .and_modify(|known| widen(known, member))
-                .or_insert_with(|| Member { alias: names::root_alias(&server.name, server.id), ..member.clone() });
+                .or_insert_with(|| Member {
+                    alias: names::root_alias(&server.name, server.id),
+                    ..member.clone()
+                });
         }
     }
     found.into_values().collect()
 }
 
 fn widen(known: &mut Member, more: &Member) {
-    let join = |known: &mut Option<HashSet<String>>, more: &Option<HashSet<String>>| match (known.as_mut(), more) {
-        (Some(names), Some(more)) => names.extend(more.iter().cloned()),
-        _ => *known = None,
-    };
+    let join =
+        |known: &mut Option<HashSet<String>>, more: &Option<HashSet<String>>| match (known.as_mut(), more) {
+            (Some(names), Some(more)) => names.extend(more.iter().cloned()),
+            _ => *known = None,
+        };
     join(&mut known.tools, &more.tools);
     join(&mut known.prompts, &more.prompts);
     join(&mut known.resources, &more.resources);
@@ -121,7 +122,8 @@ mod tests {
             prompts: chosen(&["p"]),
             resources: None,
         };
-        let more = Member { tools: chosen(&["y"]), prompts: None, resources: chosen(&["r"]), ..known.clone() };
+        let more =
+            Member { tools: chosen(&["y"]), prompts: None, resources: chosen(&["r"]), ..known.clone() };
         widen(&mut known, &more);
         assert_eq!((known.tools, known.prompts, known.resources), (chosen(&["x", "y"]), None, None));
     }

@@ -38,7 +38,12 @@ impl Warning {
     /// The member listed more than Portico takes.
     pub(super) fn cut_short(member: &Member) -> Self {
         let message = "the member lists more than Portico takes; the rest is left out";
-        Self { member: member.alias.clone(), reason: "list_too_long", message: message.to_owned(), names: Vec::new() }
+        Self {
+            member: member.alias.clone(),
+            reason: "list_too_long",
+            message: message.to_owned(),
+            names: Vec::new(),
+        }
     }
 
     fn to_json(&self) -> Value {

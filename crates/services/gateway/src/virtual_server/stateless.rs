@@ -1,0 +1,110 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode};
+use portico_mcp_types::{CallParams, Envelope, Kind, MCP_NAME, encode_value, method, result_answer};
+
+use super::asker::Asker;
+use super::listed::What;
+use super::relabel::Relabel;
+use super::scope::Scope;
+use super::session::{renamed, renamed_reference};
+use super::{capabilities, listen, merge, route};
+use crate::call::Call;
+use crate::catalogue::Member;
+use crate::engine::Engine;
+use crate::front::{Inbound, Served};
+use crate::refusal::{Reason, Refusal};
+use crate::relay::{accepted, whole_response};
+use crate::rewrite::Rewrite;
+use crate::stateless::{StatelessLeg, deliver};
+
+/// Serves a message of the stateless era.
+pub(crate) async fn stateless(engine: &Arc<Engine>, inbound: &Inbound<'_>, mut call: Call) -> Served {
+    if inbound.envelope.kind != Kind::Request {
+        // The era has no notifications of clients that a server would need (2026-07-28, Streamable HTTP).
+        call.done();
+        return Ok(accepted());
+    }
+    let scope = Scope::of(engine, inbound.agent);
+    let asker = Asker::stateless(engine, inbound, &call);
+    let name = inbound.envelope.method();
+    let result = match What::of(name) {
+        Some(what) => Some(merge::list(&asker, &scope, inbound, what).await),
+        None if name == method::DISCOVER => Some(capabilities::discovered(&asker, &scope).await),
+        None => None,
+    };
+    match result {
+        Some(Ok(result)) => {
+            let message = result_answer(inbound.envelope.id, &result);
+            call.response_bytes = message.len();
+            call.done();
+            return Ok(whole_response(StatusCode::OK, message));
+        }
+        Some(Err(refusal)) => return Err((refusal, call)),
+        None => {}
+    }
+    if name == method::LISTEN {
+        return listen::listen(&asker, &scope, inbound, call).await;
+    }
+    match find(&asker, &scope, inbound).await {
+        Ok(found) => forward(engine, inbound, found, call).await,
+        Err(refusal) => Err((refusal, call)),
+    }
+}
+
+/// A request as its server knows it.
+struct Found<'a> {
+    member: &'a Member,
+    body: Bytes,
+    /// What `Mcp-Name` says then.
+    name: Option<String>,
+}
+
+async fn find<'a>(asker: &Asker, scope: &'a Scope, inbound: &Inbound<'_>) -> Result<Found<'a>, Refusal> {
+    let params = inbound.params;
+    match inbound.envelope.method() {
+        name @ (method::TOOLS_CALL | method::PROMPTS_GET) => {
+            let what = if name == method::TOOLS_CALL { What::Tools } else { What::Prompts };
+            let target = route::by_name(asker, scope, what, &params.name()?).await?;
+            Ok(Found { member: target.member, body: renamed(inbound, &target.name), name: Some(target.name) })
+        }
+        method::RESOURCES_READ => {
+            let member = route::by_uri(asker, scope, &params.uri()?).await?;
+            Ok(Found { member, body: inbound.body.clone(), name: None })
+        }
+        method::COMPLETE => {
+            let target = route::by_reference(asker, scope, params).await?;
+            Ok(Found { member: target.member, body: renamed_reference(inbound, &target.name), name: None })
+        }
+        name => Err(Refusal::new(Reason::MethodNotFound, format!("this endpoint does not serve {name}"))),
+    }
+}
+
+async fn forward(engine: &Arc<Engine>, inbound: &Inbound<'_>, found: Found<'_>, call: Call) -> Served {
+    let Found { member, body, name } = found;
+    let mut head = inbound.head.clone();
+    if let Some(name) = name
+        && let Ok(value) = HeaderValue::try_from(encode_value(&name).as_ref())
+    {
+        head.headers.insert(MCP_NAME, value);
+    }
+    let envelope = match Envelope::parse(&body) {
+        Ok(envelope) => envelope,
+        Err(error) => return Err((error.into(), call)),
+    };
+    let params = match CallParams::parse(envelope.params) {
+        Ok(params) => params,
+        Err(error) => return Err((error.into(), call)),
+    };
+    let inbound =
+        Inbound { head: &head, agent: inbound.agent, body: &body, envelope: &envelope, params: &params };
+    let leg = StatelessLeg { engine, inbound: &inbound, server: member.server, call: &call };
+    match leg.exchange().await {
+        Ok((answer, rewrite)) => {
+            let relabel = Relabel::new(engine, inbound.agent, member.server, rewrite);
+            deliver(engine, &inbound, answer, Rewrite::Member(Box::new(relabel)), call).await
+        }
+        Err(refusal) => Err((refusal, call)),
+    }
+}

@@ -1,0 +1,305 @@
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use futures_util::stream;
+use portico_mcp_types::sse::{Decoder, SseEvent, keep_alive};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, Interval, MissedTickBehavior};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::relabel::Relabel;
+use super::scope::Scope;
+use crate::access::{Agent, Liveness, StreamKind};
+use crate::call::Call;
+use crate::engine::Engine;
+use crate::front::Served;
+use crate::refusal::{Reason, Refusal};
+use crate::relay::{SessionStream, events_response};
+use crate::rewrite::Rewrite;
+use crate::session::{EventId, Session};
+use crate::session_era::Leg;
+use crate::upstream::{Reply, too_large};
+
+/// Messages that wait for a slow agent before servers are made to wait.
+const WAITING: usize = 64;
+/// Most members that one standing stream listens to.
+pub(super) const MAX_MEMBERS: usize = 128;
+const TICK: Duration = Duration::from_secs(1);
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// How long to wait before a member's stream is opened again: at first, and at most.
+const AGAIN: Duration = Duration::from_secs(1);
+const AGAIN_AT_MOST: Duration = Duration::from_mins(1);
+
+/// What a standing stream is made of.
+pub(super) struct StandingParts {
+    pub(super) engine: Arc<Engine>,
+    pub(super) messages: mpsc::Receiver<Bytes>,
+    /// Where events are numbered and kept; `None` in the stateless era.
+    pub(super) stream: Option<SessionStream>,
+    /// JSON text of the id that a listen stream answers.
+    pub(super) request: Option<String>,
+    pub(super) liveness: Liveness,
+    pub(super) call: Call,
+    /// Ends the members' tasks when the agent is gone.
+    pub(super) _members: DropGuard,
+    /// Events that go out first.
+    pub(super) first: Vec<Bytes>,
+}
+
+/// The streams of several servers as one: it stays open although theirs end.
+struct Standing {
+    parts: StandingParts,
+    queue: VecDeque<Bytes>,
+    tick: Interval,
+    sent: Instant,
+    ended: bool,
+}
+
+/// Answers with a standing stream.
+pub(super) fn standing_response(parts: StandingParts) -> Response {
+    parts.engine.recorder.metrics.streams.inc();
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let queue = parts.first.iter().cloned().collect();
+    let standing = Standing { parts, queue, tick, sent: Instant::now(), ended: false };
+    let events = stream::unfold(standing, |mut standing| async move {
+        let bytes = standing.next().await?;
+        Some((Ok::<_, Infallible>(bytes), standing))
+    });
+    events_response(Body::from_stream(events))
+}
+
+impl Drop for Standing {
+    fn drop(&mut self) {
+        self.parts.engine.recorder.metrics.streams.dec();
+    }
+}
+
+impl Standing {
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            if let Some(bytes) = self.queue.pop_front() {
+                self.sent = Instant::now();
+                return Some(bytes);
+            }
+            if self.ended {
+                return None;
+            }
+            tokio::select! {
+                Some(message) = self.parts.messages.recv() => self.put(message),
+                _ = self.tick.tick() => self.on_tick(),
+            }
+        }
+    }
+
+    fn put(&mut self, message: Bytes) {
+        self.parts.call.response_bytes += message.len();
+        let mut event = SseEvent::message(message);
+        event.event = Some(Bytes::from_static(b"message"));
+        let Some(stream) = &mut self.parts.stream else {
+            self.queue.push_back(event.encode());
+            return;
+        };
+        stream.number += 1;
+        let id = EventId { stream: stream.stream, number: stream.number };
+        event.id = Some(id.to_string().into());
+        let bytes = event.encode();
+        stream.session.streams.keep(id, bytes.clone());
+        self.queue.push_back(bytes);
+    }
+
+    fn on_tick(&mut self) {
+        let draining = self.parts.engine.tasks.shutdown_token().is_cancelled();
+        if draining || !self.parts.liveness.may_go_on() {
+            self.parts.call.done();
+            if let Some(result) = self.parts.liveness.closing_message(self.parts.request.as_deref()) {
+                self.put(result);
+            }
+            self.ended = true;
+        } else if self.sent.elapsed() > KEEP_ALIVE {
+            self.queue.push_back(keep_alive());
+        }
+    }
+}
+
+/// Opens a session's own stream: what all its servers send on their own account.
+pub(crate) async fn get(
+    engine: &Arc<Engine>,
+    agent: &Arc<Agent>,
+    stream: SessionStream,
+    first: Vec<Bytes>,
+    call: Call,
+) -> Served {
+    let (sender, messages) = mpsc::channel(WAITING);
+    let token = CancellationToken::new();
+    for member in Scope::of(engine, agent).members().iter().take(MAX_MEMBERS) {
+        let mut own = call.sibling("");
+        own.forget();
+        let listener = Listener {
+            engine: Arc::clone(engine),
+            agent: Agent::clone(agent),
+            session: Arc::clone(&stream.session),
+            server: member.server,
+            relabel: Relabel::new(engine, agent, member.server, Rewrite::Nothing),
+            call: own,
+            sender: sender.clone(),
+        };
+        let token = token.clone();
+        engine.tasks.spawn_short("gateway.member-stream", async move {
+            token.run_until_cancelled(listener.run()).await;
+        });
+    }
+    Ok(standing_response(StandingParts {
+        engine: Arc::clone(engine),
+        messages,
+        stream: Some(stream),
+        request: None,
+        liveness: Liveness::new(&engine.verifier, agent, StreamKind::Standing),
+        call,
+        _members: token.drop_guard(),
+        first,
+    }))
+}
+
+/// Listens to the own stream of one server.
+struct Listener {
+    engine: Arc<Engine>,
+    agent: Agent,
+    session: Arc<Session>,
+    server: portico_ids::ServerId,
+    relabel: Relabel,
+    call: Call,
+    sender: mpsc::Sender<Bytes>,
+}
+
+impl Listener {
+    /// Goes on until the agent leaves, or the server says that it offers no such stream.
+    async fn run(mut self) {
+        let mut pause = Pause::default();
+        loop {
+            // A server that was moved meanwhile is found where it is now.
+            self.agent.snapshot = self.engine.catalogue.snapshot();
+            let leg = Leg {
+                engine: &self.engine,
+                agent: &self.agent,
+                session: &self.session,
+                server: self.server,
+                call: &self.call,
+            };
+            match leg.listen().await {
+                Ok(reply) => {
+                    pause.begin();
+                    self.pump(reply).await;
+                }
+                Err(refusal)
+                    if matches!(refusal.reason, Reason::MethodNotAllowed | Reason::EraNotBridged) =>
+                {
+                    return;
+                }
+                Err(refusal) => {
+                    tracing::debug!(server.id = %self.server, reason = refusal.reason.as_str(), "a server's stream cannot be opened");
+                }
+            }
+            if self.sender.is_closed() {
+                return;
+            }
+            pause.wait().await;
+        }
+    }
+
+    async fn pump(&self, reply: Reply) {
+        let mut events = Events::new(&self.engine, reply);
+        while let Ok(Some(message)) = events.next().await {
+            let Ok(message) = self.relabel.apply(&message) else { return };
+            if self.sender.send(message).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// The messages on a server's stream.
+pub(super) struct Events {
+    reply: Reply,
+    decoder: Decoder,
+}
+
+impl Events {
+    pub(super) fn new(engine: &Engine, reply: Reply) -> Self {
+        Self { reply, decoder: Decoder::new(engine.upstream.settings.max_event_bytes) }
+    }
+
+    /// The next message, `None` at the end; a standing stream may be silent for as long as it likes.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
+        use http_body_util::BodyExt;
+        loop {
+            while let Some(event) = self.decoder.next_event().map_err(|_| too_large())? {
+                if !event.data.is_empty() {
+                    return Ok(Some(event.data));
+                }
+            }
+            match self.reply.body.frame().await {
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.decoder.push(&data);
+                    }
+                }
+                Some(Err(_)) | None => return Ok(None),
+            }
+        }
+    }
+}
+
+/// How long to wait before trying again: longer each time, from the start after a stream that lasted.
+#[derive(Debug)]
+pub(super) struct Pause {
+    next: Duration,
+    begun: Option<Instant>,
+}
+
+impl Default for Pause {
+    fn default() -> Self {
+        Self { next: AGAIN, begun: None }
+    }
+}
+
+impl Pause {
+    /// A stream stands now.
+    pub(super) fn begin(&mut self) {
+        self.begun = Some(Instant::now());
+    }
+
+    pub(super) async fn wait(&mut self) {
+        if self.begun.take().is_some_and(|begun| begun.elapsed() > AGAIN_AT_MOST) {
+            self.next = AGAIN;
+        }
+        tokio::time::sleep(self.next).await;
+        self.next = (self.next * 2).min(AGAIN_AT_MOST);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_ends_its_stream_at_once_is_asked_less_and_less_often() {
+        let mut pause = Pause::default();
+        let start = Instant::now();
+        for _ in 0..8 {
+            pause.begin();
+            pause.wait().await;
+        }
+        assert_eq!(start.elapsed().as_secs(), 1 + 2 + 4 + 8 + 16 + 32 + 60 + 60);
+        pause.begin();
+        tokio::time::advance(AGAIN_AT_MOST + AGAIN).await;
+        let start = Instant::now();
+        pause.wait().await;
+        assert_eq!(start.elapsed(), AGAIN);
+    }
+}
