@@ -8,6 +8,7 @@ use portico_proto_registry::{
 };
 use prost_types::{FieldMask, Struct, Value, value::Kind};
 use serde_json::json;
+use tonic::Code;
 
 use crate::connection::Connection;
 use crate::output::Output;
@@ -160,6 +161,16 @@ fn text(value: &str) -> Value {
 fn object<const N: usize>(fields: [(&str, Value); N]) -> Value {
     let fields = fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     Value { kind: Some(Kind::StructValue(Struct { fields })) }
+}
+
+/// Answers the server of that name, or none if there is none.
+pub(crate) async fn find_if_there(name: &str, connection: &Connection) -> Result<Option<Server>> {
+    let request = GetServerRequest { id: String::new(), name: name.to_owned() };
+    match connection.api().await?.servers().get_server(request).await {
+        Ok(answer) => Ok(answer.into_inner().server),
+        Err(status) if status.code() == Code::NotFound => Ok(None),
+        Err(status) => Err(status.into()),
+    }
 }
 
 async fn find(name: &str, connection: &Connection) -> Result<Server> {

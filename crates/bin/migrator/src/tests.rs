@@ -1,0 +1,69 @@
+//! A run from nothing, again, twice at once, and without what it needs.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use portico_clock::SystemClock;
+use portico_ids::SystemRng;
+use portico_settings::Secret;
+use secrecy::SecretString;
+
+use super::*;
+
+fn tools() -> Tools {
+    Tools { clock: Arc::new(SystemClock), rng: Arc::new(SystemRng) }
+}
+
+fn secret(text: String) -> Option<Secret> {
+    Some(Secret::inline(SecretString::from(text)))
+}
+
+fn settings(dir: &Path) -> MigratorSettings {
+    let mut settings = MigratorSettings::default();
+    settings.auth_server.url = secret(format!("sqlite://{}", dir.join("auth-server.db").display()));
+    settings.registry.url = secret(format!("sqlite://{}", dir.join("registry.db").display()));
+    settings.administrator.password = secret("correct horse battery staple".to_owned());
+    settings
+}
+
+#[tokio::test]
+async fn s0_21_s0_22_a_second_run_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = settings(dir.path());
+    run(&settings, &tools()).await.unwrap();
+    run(&settings, &tools()).await.unwrap();
+}
+
+#[tokio::test]
+async fn s0_21_two_runs_at_the_same_time_both_succeed() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = settings(dir.path());
+    let (tools_a, tools_b) = (tools(), tools());
+    let (a, b) = tokio::join!(run(&settings, &tools_a), run(&settings, &tools_b));
+    a.unwrap();
+    b.unwrap();
+}
+
+#[tokio::test]
+async fn s0_23_a_missing_password_stops_the_run_before_anything_is_touched() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut settings = settings(dir.path());
+    settings.administrator.password = None;
+    let error = run(&settings, &tools()).await.unwrap_err();
+    assert!(error.to_string().contains("administrator.password"), "{error:#}");
+    assert!(!dir.path().join("registry.db").exists());
+}
+
+#[tokio::test(start_paused = true)]
+async fn s0_20_s0_23_a_database_that_never_answers_ends_the_run_with_the_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut settings = settings(dir.path());
+    let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    drop(socket);
+    settings.registry.url = secret(format!("postgres://nobody:secret@{address}/none"));
+    settings.wait.limit_seconds = 3;
+    let error = format!("{:#}", run(&settings, &tools()).await.unwrap_err());
+    assert!(error.contains("did not answer within 3s"), "{error}");
+    assert!(!error.contains("secret"), "{error}");
+}
