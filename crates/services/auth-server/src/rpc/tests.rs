@@ -1,0 +1,10 @@
+//! The gRPC services on a real database, called as the listener would call them.
+
+mod accounts;
+mod denials;
+mod fixture;
+mod grants;
+mod record;
+mod roles;
+mod trust;
+mod users;

@@ -1,0 +1,79 @@
+use portico_proto_auth as proto;
+use tonic::Code;
+use uuid::Uuid;
+
+use super::fixture::*;
+
+#[tokio::test]
+async fn a_grant_takes_names_and_ids() {
+    for fixture in Fixture::all().await {
+        let mut root = fixture.administrator().await;
+        let user = root.user("ada").await;
+        let request = proto::CreateServiceAccountRequest { name: "robot".to_owned(), ..Default::default() };
+        let account = root.accounts.create_service_account(request).await.unwrap().into_inner();
+        let (ada, automaton) = (format!("user:{}", user.id), account.service_account.unwrap().id);
+        let automaton = format!("service-account:{automaton}");
+        let by_name = root.grant("ada", "agent", "time").await;
+        assert_eq!((by_name.principal.as_str(), by_name.role_name.as_str()), (ada.as_str(), "agent"));
+        let by_id = root.grant(&ada, &by_name.role_id, "*").await;
+        assert_eq!((by_id.principal.as_str(), by_id.endpoint.as_str()), (ada.as_str(), "*"));
+        assert_eq!(root.grant("robot", "agent", "time").await.principal, automaton);
+        let again = root.grants.create_grant(grant(&ada, "agent", "time")).await;
+        refused(again, Code::AlreadyExists, "grant_exists");
+
+        let request = proto::ListGrantsRequest { principal: "ada".to_owned(), ..Default::default() };
+        let listed = root.grants.list_grants(request).await.unwrap().into_inner().grants;
+        assert_eq!(listed, [by_name, by_id], "{}", fixture.label);
+        let record = fixture.last_record("grant.create").await.unwrap();
+        assert_eq!((record.target, record.name.as_str()), (automaton, "agent on time"));
+        assert_eq!(record.principal, fixture.root.to_string());
+    }
+}
+
+#[tokio::test]
+async fn a_grant_refers_to_what_exists() {
+    let fixture = Fixture::new().await;
+    let mut root = fixture.administrator().await;
+    root.user("ada").await;
+    let nobody = format!("user:{}", Uuid::nil());
+    for (principal, role, endpoint, reason) in [
+        ("nobody", "agent", "time", "unknown_principal"),
+        (nobody.as_str(), "agent", "time", "unknown_principal"),
+        ("service:gateway", "agent", "time", "unknown_principal"),
+        ("ada", "nothing", "time", "unknown_role"),
+        ("ada", "agent", "nowhere", "unknown_endpoint"),
+        ("ada", "agent", "../x", "unknown_endpoint"),
+    ] {
+        let outcome = root.grants.create_grant(grant(principal, role, endpoint)).await;
+        refused(outcome, Code::NotFound, reason);
+    }
+    for (principal, role, endpoint) in [("", "agent", "*"), ("ada", "", "*"), ("ada", "agent", "")] {
+        let outcome = root.grants.create_grant(grant(principal, role, endpoint)).await;
+        refused(outcome, Code::InvalidArgument, "invalid_field");
+    }
+    let request = proto::CreateServiceAccountRequest { name: "ada".to_owned(), ..Default::default() };
+    root.accounts.create_service_account(request).await.unwrap();
+    let outcome = root.grants.create_grant(grant("ada", "agent", "*")).await;
+    refused(outcome, Code::FailedPrecondition, "ambiguous_principal");
+}
+
+#[tokio::test]
+async fn a_grant_and_its_end_replace_the_tokens() {
+    for fixture in Fixture::all().await {
+        let mut root = fixture.administrator().await;
+        let (holder, _) = fixture.person("ada", &[]).await;
+        let before = fixture.token(&holder, "admin").await;
+        let grant = root.grant("ada", "auditor", "*").await;
+        assert!(!fixture.counts(&before), "{}: the token lacks the role", fixture.label);
+        let with = fixture.token(&holder, "admin").await;
+        let mut auditor = fixture.clients(As::Token(with.clone()));
+        auditor.audit.list_audit(proto::ListAuditRequest::default()).await.unwrap();
+        let revoke = proto::DeleteGrantRequest { id: grant.id };
+        root.grants.delete_grant(revoke.clone()).await.unwrap();
+        assert!(!fixture.counts(&with), "{}", fixture.label);
+        refused(root.grants.delete_grant(revoke).await, Code::NotFound, "not_found");
+        let mut nobody = fixture.clients(As::Token(fixture.token(&holder, "admin").await));
+        let denied = nobody.audit.list_audit(proto::ListAuditRequest::default()).await;
+        refused(denied, Code::PermissionDenied, "no_permission");
+    }
+}
