@@ -1,6 +1,7 @@
 //! Everything that can go wrong, and the one table of what callers are told.
 
 use std::collections::{BTreeSet, HashMap};
+use std::fmt::Write as _;
 
 use portico_db::StoreError;
 use portico_ids::ServerId;
@@ -69,8 +70,6 @@ pub(crate) enum RegistryError {
     InternalOnly,
     #[error("this is for people and service accounts, not for services")]
     PrincipalsOnly,
-    #[error("the request carries no caller")]
-    Anonymous,
     #[error("the registry cannot reach its database; try again")]
     Unavailable(#[source] StoreError),
     #[error("the registry failed; the correlation id tells its operator where to look")]
@@ -82,7 +81,7 @@ pub(crate) enum RegistryError {
 fn listed(names: &BTreeSet<String>) -> String {
     let mut text = names.iter().take(LISTED_NAMES).cloned().collect::<Vec<_>>().join(", ");
     if names.len() > LISTED_NAMES {
-        text.push_str(&format!(" and {} more", names.len() - LISTED_NAMES));
+        let _ = write!(text, " and {} more", names.len() - LISTED_NAMES);
     }
     text
 }
@@ -120,7 +119,6 @@ impl RegistryError {
             Self::SecretClaimed { .. } => (Code::PermissionDenied, "secret_claimed"),
             Self::InternalOnly => (Code::PermissionDenied, "internal_only"),
             Self::PrincipalsOnly => (Code::PermissionDenied, "principals_only"),
-            Self::Anonymous => (Code::Unauthenticated, "unauthenticated"),
             Self::Unavailable(_) => (Code::Unavailable, "database_unavailable"),
             Self::Store(_) => (Code::Internal, "internal"),
             Self::Sealing(_) => (Code::Internal, "secret_unreadable"),
@@ -134,7 +132,7 @@ impl RegistryError {
 
     /// Whether it is the caller that may not, so that the attempt belongs into the audit.
     pub(crate) const fn is_denial(&self) -> bool {
-        matches!(self.wire().0, Code::PermissionDenied | Code::Unauthenticated)
+        matches!(self.wire().0, Code::PermissionDenied)
     }
 
     /// Names what could not be stored: a taken name or a stale revision means something to the caller.

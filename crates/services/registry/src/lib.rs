@@ -111,13 +111,11 @@ impl Registry {
     }
 
     /// Every method of `portico.registry.v1`, none without a caller.
-    #[must_use]
     pub fn rpc(&self) -> Routes {
         self.callers.protect(rpc::routes(&self.rpc))
     }
 
     /// The registry has no HTTP routes of its own yet.
-    #[must_use]
     pub fn http(&self) -> axum::Router {
         axum::Router::new()
     }

@@ -16,7 +16,7 @@ use crate::store::tombstones;
 /// How long followers can catch up without a snapshot.
 const TOMBSTONES_KEPT: TimeDelta = TimeDelta::hours(24);
 /// How often old rows are removed.
-const FORGET_EVERY: Duration = Duration::from_secs(600);
+const FORGET_EVERY: Duration = Duration::from_mins(10);
 
 /// Wakes the catalogue's followers when another replica changed something, and tells whether the database answers.
 pub(crate) async fn follow_revision(

@@ -140,7 +140,7 @@ pub(crate) fn capability(capability: Capability) -> proto::Capability {
     }
 }
 
-pub(crate) fn secret(secret: Secret) -> proto::Secret {
+pub(crate) fn secret(secret: &Secret) -> proto::Secret {
     proto::Secret {
         r#ref: secret.reference.to_string(),
         version: secret.version,
@@ -171,7 +171,7 @@ pub(crate) fn audit_message(record: AuditRecord) -> proto::AuditRecord {
     }
 }
 
-pub(crate) fn instance_spec(instance: Instance, server: &Server) -> proto::InstanceSpec {
+pub(crate) fn instance_spec(instance: &Instance, server: &Server) -> proto::InstanceSpec {
     proto::InstanceSpec {
         instance_id: instance.id.to_string(),
         server_id: server.id.to_string(),
@@ -193,7 +193,7 @@ pub(crate) fn endpoint_key(id: EndpointId) -> String {
     format!("endpoint/{id}")
 }
 
-pub(crate) fn server_item(server: Server) -> proto::CatalogueItem {
+pub(crate) fn server_item(server: &Server) -> proto::CatalogueItem {
     let value = proto::CatalogueServer {
         id: server.id.to_string(),
         name: server.name.to_string(),

@@ -176,14 +176,12 @@ pub(crate) fn join(
     }
     let mut members = Vec::with_capacity(drafts.len());
     for draft in drafts {
-        let alias = match fixed.remove(&draft.server_id) {
-            Some(alias) => alias,
-            None => {
-                let name = server_names
-                    .get(&draft.server_id)
-                    .ok_or(RegistryError::UnknownMember { server_id: draft.server_id })?;
-                free_alias(name.as_str(), &mut taken)
-            }
+        let alias = if let Some(alias) = fixed.remove(&draft.server_id) {
+            alias
+        } else {
+            let name = server_names.get(&draft.server_id);
+            let name = name.ok_or(RegistryError::UnknownMember { server_id: draft.server_id })?;
+            free_alias(name.as_str(), &mut taken)
         };
         let MemberDraft { server_id, alias: _, tools, prompts, resources } = draft;
         members.push(Member { server_id, alias, tools, prompts, resources });

@@ -138,27 +138,18 @@ impl EnvSchema {
         let mut refs = Vec::new();
         for entry in &self.0 {
             let field = format!("json_spec.environment.{}", entry.name);
-            match environment.get(&entry.name) {
-                None if entry.required && entry.default.is_none() => {
-                    return Err(RegistryError::EnvMismatch {
-                        field,
-                        problem: "is required by the server's env_schema and missing".to_owned(),
-                    });
+            let Some(value) = environment.get(&entry.name) else {
+                if entry.required && entry.default.is_none() {
+                    let problem = "is required by the server's env_schema and missing".to_owned();
+                    return Err(RegistryError::EnvMismatch { field, problem });
                 }
-                None => {}
-                Some(value) if entry.secret => {
-                    refs.push(SecretRef::parse_field(&field, value.as_str().unwrap_or_default())?)
-                }
-                Some(value) if too_long(value) || !entry.kind.fits(value) => {
-                    return Err(RegistryError::EnvMismatch {
-                        field,
-                        problem: format!(
-                            "must be of type {}, at most {VALUE_LIMIT} bytes",
-                            entry.kind.as_str()
-                        ),
-                    });
-                }
-                Some(_) => {}
+                continue;
+            };
+            if entry.secret {
+                refs.push(SecretRef::parse_field(&field, value.as_str().unwrap_or_default())?);
+            } else if too_long(value) || !entry.kind.fits(value) {
+                let problem = format!("must be of type {}, at most {VALUE_LIMIT} bytes", entry.kind.as_str());
+                return Err(RegistryError::EnvMismatch { field, problem });
             }
         }
         Ok(refs)
@@ -203,7 +194,7 @@ fn too_long(value: &Value) -> bool {
 
 /// A name that failed the rules, short enough and harmless enough for an error message.
 fn printable(name: &str) -> String {
-    name.chars().filter(|c| c.is_ascii_graphic()).take(64).collect()
+    name.chars().filter(char::is_ascii_graphic).take(64).collect()
 }
 
 #[cfg(test)]

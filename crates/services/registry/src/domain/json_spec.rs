@@ -96,7 +96,7 @@ impl JsonSpec {
         // Serde's messages name the field and the expected type; values of unexpected type are cut out below.
         let parsed: UrlDocument = serde_json::from_value(document.clone())
             .map_err(|error| RegistryError::invalid("json_spec", shape_problem(&error)))?;
-        let bearer = parsed.authentication.map(parse_authentication).transpose()?;
+        let bearer = parsed.authentication.as_ref().map(parse_authentication).transpose()?;
         let endpoint = parse_endpoint(&parsed.endpoint)?;
         let timeout = seconds("timeout", parsed.timeout)?.unwrap_or(DEFAULT_TIMEOUT);
         if let Some(health_check) = parsed.health_check {
@@ -119,7 +119,7 @@ impl JsonSpec {
         Some(UrlSpec {
             endpoint: parse_endpoint(&parsed.endpoint).ok()?,
             timeout: seconds("timeout", parsed.timeout).ok()?.unwrap_or(DEFAULT_TIMEOUT),
-            bearer: parsed.authentication.map(parse_authentication).transpose().ok()?,
+            bearer: parsed.authentication.as_ref().map(parse_authentication).transpose().ok()?,
             stateless: parsed.stateless,
         })
     }
@@ -157,7 +157,7 @@ fn refuse_plain_token(document: &Value) -> Result<(), RegistryError> {
     }
 }
 
-fn parse_authentication(authentication: Authentication) -> Result<SecretRef, RegistryError> {
+fn parse_authentication(authentication: &Authentication) -> Result<SecretRef, RegistryError> {
     if authentication.kind != "bearer" {
         return Err(invalid("authentication.type", "must be \"bearer\""));
     }

@@ -85,6 +85,6 @@ async fn specs(
     let asked = Asked { page_size: message.page_size, page_token: message.page_token };
     let page = service.list_instance_specs(actor, &asked).await?;
     let specs =
-        page.items.into_iter().map(|(instance, server)| convert::instance_spec(instance, &server)).collect();
+        page.items.iter().map(|(instance, server)| convert::instance_spec(instance, server)).collect();
     Ok(proto::ListInstanceSpecsResponse { specs, next_page_token: page.next })
 }

@@ -53,7 +53,7 @@ async fn set(
     let value = SecretSlice::from(message.value);
     actor.with_scope(Scope::RegistryWrite)?;
     let secret = service.set_secret(actor, SecretRef::parse(&message.r#ref)?, value).await?;
-    Ok(proto::SetSecretResponse { secret: Some(convert::secret(secret)) })
+    Ok(proto::SetSecretResponse { secret: Some(convert::secret(&secret)) })
 }
 
 async fn list(
@@ -65,7 +65,7 @@ async fn list(
     let asked = Asked { page_size: message.page_size, page_token: message.page_token };
     let page = service.list_secrets(actor, &asked).await?;
     Ok(proto::ListSecretsResponse {
-        secrets: page.items.into_iter().map(convert::secret).collect(),
+        secrets: page.items.iter().map(convert::secret).collect(),
         next_page_token: page.next,
     })
 }

@@ -45,7 +45,7 @@ impl Actor {
     /// Requires a principal whose token has the scope: the first thing that every management method asks.
     pub(crate) fn with_scope(&self, scope: Scope) -> Result<(), RegistryError> {
         match &self.caller {
-            Caller::Principal(principal) if principal.may(scope.clone()) => Ok(()),
+            Caller::Principal(principal) if principal.may(scope) => Ok(()),
             Caller::Principal(_) => Err(RegistryError::ScopeMissing { scope }),
             Caller::Service(_) => Err(RegistryError::PrincipalsOnly),
         }

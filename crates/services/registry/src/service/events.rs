@@ -16,21 +16,21 @@ pub(crate) fn timestamp(time: DateTime<Utc>) -> Timestamp {
     Timestamp { seconds: time.timestamp(), nanos: i32::try_from(time.timestamp_subsec_nanos()).unwrap_or(0) }
 }
 
-fn spec(instance: &Instance, server: &Server) -> Option<InstanceSpec> {
-    Some(InstanceSpec {
+fn spec(instance: &Instance, server: &Server) -> InstanceSpec {
+    InstanceSpec {
         instance_id: instance.id.to_string(),
         server_id: server.id.to_string(),
         server_name: server.name.to_string(),
         json_spec: Some(to_struct(&instance.details.json_spec)),
-    })
+    }
 }
 
 pub(crate) fn created(instance: &Instance, server: &Server) -> Payload {
-    Payload::ServerInstanceCreated(ServerInstanceCreated { spec: spec(instance, server) })
+    Payload::ServerInstanceCreated(ServerInstanceCreated { spec: Some(spec(instance, server)) })
 }
 
 pub(crate) fn updated(instance: &Instance, server: &Server) -> Payload {
-    Payload::ServerInstanceUpdated(ServerInstanceUpdated { spec: spec(instance, server) })
+    Payload::ServerInstanceUpdated(ServerInstanceUpdated { spec: Some(spec(instance, server)) })
 }
 
 pub(crate) fn deleted(instance: &Instance) -> Payload {

@@ -41,8 +41,7 @@ impl CatalogueSource {
             Some(since) => tombstones::after(session.conn(), since).await?,
             None => Vec::new(),
         };
-        let mut items: Vec<proto::CatalogueItem> =
-            changed.servers.into_iter().map(convert::server_item).collect();
+        let mut items: Vec<proto::CatalogueItem> = changed.servers.iter().map(convert::server_item).collect();
         items.extend(changed.instances.into_iter().filter_map(|instance| {
             let item = convert::instance_item(&instance, &changed.secret_versions);
             if item.is_none() {

@@ -50,12 +50,11 @@ impl Service {
         }
         let mut change = self.change(actor).await?;
         let current = secrets::get(change.conn(), &reference).await?;
-        match &current {
-            Some(secret) => self.require(actor, Action::SecretWrite, &access::secret(secret))?,
-            None => {
-                self.require(actor, Action::SecretWrite, &Resource::Deployment)?;
-                self.refuse_claimed(&mut change, actor, &reference).await?;
-            }
+        if let Some(secret) = &current {
+            self.require(actor, Action::SecretWrite, &access::secret(secret))?;
+        } else {
+            self.require(actor, Action::SecretWrite, &Resource::Deployment)?;
+            self.refuse_claimed(&mut change, actor, &reference).await?;
         }
         let version = secrets::next_version(change.conn(), &reference).await?;
         let (owner, created_at) =

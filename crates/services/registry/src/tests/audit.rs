@@ -32,7 +32,7 @@ async fn s2_18_appended_records_are_kept_once_and_can_be_tailed() {
     assert_eq!(sink.append_audit(request).await.unwrap().into_inner().appended, 0);
 
     let auditor = fixture.person(&["auditor"], READ);
-    let mut auditor = fixture.clients(As::Token(auditor.token));
+    let mut auditor = fixture.clients(auditor);
     let newest = auditor
         .audit
         .list_audit(proto::ListAuditRequest { page_size: 1, ..Default::default() })
@@ -62,7 +62,7 @@ async fn every_change_and_every_denial_is_recorded_with_who_and_why() {
     let mut fixture = Fixture::new().await;
     let mut owner = fixture.publisher();
     let reader = fixture.person(&[], READ);
-    let mut reader = fixture.clients(As::Token(reader.token));
+    let mut reader = fixture.clients(reader);
     let server = owner.register("weather").await.server.unwrap();
     refused(
         reader.servers.register_server(registration("x")).await,

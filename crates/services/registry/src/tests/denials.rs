@@ -58,8 +58,8 @@ async fn no_method_answers_without_a_caller() {
 #[tokio::test]
 async fn management_methods_need_a_principal_with_the_scope() {
     let mut fixture = Fixture::new().await;
-    let unscoped = As::Token(fixture.person(&["administrator"], "mcp").token);
-    let reader = As::Token(fixture.person(&["administrator"], READ).token);
+    let unscoped = fixture.person(&["administrator"], "mcp");
+    let reader = fixture.person(&["administrator"], READ);
     for method in methods().iter().filter(|(service, _)| !INTERNAL.contains(&service.as_str())) {
         assert_refused(
             &call(&fixture, method, &unscoped).await,
@@ -88,7 +88,7 @@ async fn management_methods_need_a_principal_with_the_scope() {
 #[tokio::test]
 async fn internal_methods_need_the_right_service() {
     let mut fixture = Fixture::new().await;
-    let admin = As::Token(fixture.person(&["administrator"], "admin").token);
+    let admin = fixture.person(&["administrator"], "admin");
     for method in methods().iter().filter(|(service, _)| INTERNAL.contains(&service.as_str())) {
         for caller in [&admin, &As::Service("demo-server")] {
             assert_refused(
@@ -112,15 +112,19 @@ async fn internal_methods_need_the_right_service() {
     assert_eq!(gateway.code(), Code::PermissionDenied);
 }
 
-#[tokio::test]
-async fn a_stranger_with_every_scope_can_neither_see_nor_change_what_is_private() {
+/// A private registration, and somebody with every scope and no role.
+async fn private_and_stranger() -> (Fixture, proto::RegisterServerResponse, Clients) {
     let mut fixture = Fixture::new().await;
-    let mut owner = fixture.publisher();
-    let made = owner.register("private").await;
-    let (server, instance, endpoint) = (made.server.unwrap(), made.instance.unwrap(), made.endpoint.unwrap());
+    let made = fixture.publisher().register("private").await;
     let stranger = fixture.person(&[], WRITE);
-    let mut stranger = fixture.clients(As::Token(stranger.token));
+    let stranger = fixture.clients(stranger);
+    (fixture, made, stranger)
+}
 
+#[tokio::test]
+async fn a_stranger_can_neither_see_nor_change_a_private_server() {
+    let (_fixture, made, mut stranger) = private_and_stranger().await;
+    let server = made.server.unwrap();
     refused(
         stranger.servers.register_server(registration("x")).await,
         Code::PermissionDenied,
@@ -145,13 +149,18 @@ async fn a_stranger_with_every_scope_can_neither_see_nor_change_what_is_private(
     );
     let update = proto::UpdateServerRequest {
         server: Some(server.clone()),
-        update_mask: mask(&["description"]),
+        update_mask: Some(mask(&["description"])),
         expected_revision: server.revision,
     };
     refused(stranger.servers.update_server(update).await, Code::NotFound, "not_found");
     let delete = proto::DeleteServerRequest { id: server.id.clone(), expected_revision: 0 };
     refused(stranger.servers.delete_server(delete).await, Code::NotFound, "not_found");
+}
 
+#[tokio::test]
+async fn a_stranger_can_neither_see_nor_change_an_instance() {
+    let (_fixture, made, mut stranger) = private_and_stranger().await;
+    let instance = made.instance.unwrap();
     let create = proto::CreateInstanceRequest {
         instance: Some(proto::Instance { name: "x".to_owned(), ..instance.clone() }),
         request_id: String::new(),
@@ -171,13 +180,18 @@ async fn a_stranger_with_every_scope_can_neither_see_nor_change_what_is_private(
     );
     let update = proto::UpdateInstanceRequest {
         instance: Some(instance.clone()),
-        update_mask: mask(&["description"]),
+        update_mask: Some(mask(&["description"])),
         expected_revision: instance.revision,
     };
     refused(stranger.instances.update_instance(update).await, Code::NotFound, "not_found");
     let delete = proto::DeleteInstanceRequest { id: instance.id, expected_revision: 0 };
     refused(stranger.instances.delete_instance(delete).await, Code::NotFound, "not_found");
+}
 
+#[tokio::test]
+async fn a_stranger_can_neither_see_nor_change_an_endpoint() {
+    let (_fixture, made, mut stranger) = private_and_stranger().await;
+    let endpoint = made.endpoint.unwrap();
     let create = proto::CreateEndpointRequest {
         endpoint: Some(proto::Endpoint { name: "x".to_owned(), ..endpoint.clone() }),
         request_id: String::new(),
@@ -197,13 +211,17 @@ async fn a_stranger_with_every_scope_can_neither_see_nor_change_what_is_private(
     );
     let update = proto::UpdateEndpointRequest {
         endpoint: Some(endpoint.clone()),
-        update_mask: mask(&["description"]),
+        update_mask: Some(mask(&["description"])),
         expected_revision: endpoint.revision,
     };
     refused(stranger.endpoints.update_endpoint(update).await, Code::NotFound, "not_found");
     let delete = proto::DeleteEndpointRequest { id: endpoint.id, expected_revision: 0 };
     refused(stranger.endpoints.delete_endpoint(delete).await, Code::NotFound, "not_found");
+}
 
+#[tokio::test]
+async fn a_stranger_can_neither_set_a_secret_nor_read_the_audit() {
+    let (_fixture, _made, mut stranger) = private_and_stranger().await;
     let set = proto::SetSecretRequest { r#ref: "x".to_owned(), value: b"x".to_vec() };
     refused(stranger.secrets.set_secret(set).await, Code::PermissionDenied, "no_permission");
     refused(
@@ -223,7 +241,7 @@ async fn who_may_see_but_not_change_is_told_so() {
     };
     let server = owner.servers.register_server(public).await.unwrap().into_inner().server.unwrap();
     let reader = fixture.person(&[], WRITE);
-    let mut reader = fixture.clients(As::Token(reader.token));
+    let mut reader = fixture.clients(reader);
     let delete = proto::DeleteServerRequest { id: server.id, expected_revision: 0 };
     refused(reader.servers.delete_server(delete).await, Code::PermissionDenied, "no_permission");
 }

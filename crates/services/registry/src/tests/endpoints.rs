@@ -36,7 +36,7 @@ async fn a_virtual_server_of_several_is_prefixed_and_its_members_have_aliases() 
             members: vec![renamed],
             ..Default::default()
         }),
-        update_mask: mask(&["members"]),
+        update_mask: Some(mask(&["members"])),
         expected_revision: endpoint.revision,
     };
     refused(owner.endpoints.update_endpoint(update).await, Code::FailedPrecondition, "alias_fixed");
@@ -65,7 +65,7 @@ async fn adding_a_server_whose_tools_collide_under_plain_names_is_refused_with_t
             members: vec![member(&one), second],
             ..Default::default()
         }),
-        update_mask: mask(&["members"]),
+        update_mask: Some(mask(&["members"])),
         expected_revision: endpoint.revision,
     };
     let collision = owner.endpoints.update_endpoint(adding(member(&two))).await.unwrap_err();

@@ -9,7 +9,7 @@ use portico_clock::{MockClock, SharedClock};
 use portico_coordination::{Coordination, EventStream};
 use portico_db::Db;
 use portico_db::testing::{Guard, databases};
-use portico_ids::{PrincipalId, RoleId, SeededRng, SharedRng};
+use portico_ids::{RoleId, SeededRng, SharedRng};
 use portico_oauth_types::ScopeSet;
 use portico_outbound::{OutboundClient, OutboundLimits, OutboundPolicy};
 use portico_process::{Readiness, Tasks, install_crypto_provider};
@@ -47,7 +47,8 @@ pub(super) struct Fixture {
     pub(super) clock: MockClock,
     issuer: TestIssuer,
     roles: Vec<(String, String)>,
-    _guards: (Guard, tempfile::TempDir),
+    #[expect(dead_code, reason = "held for what dropping it does")]
+    guards: (Guard, tempfile::TempDir),
 }
 
 /// Puts credentials on a request as a listener or an in-process link would have.
@@ -87,12 +88,6 @@ pub(super) struct Clients {
     pub(super) observations: ObservationServiceClient<Channel>,
 }
 
-/// Somebody with a token.
-pub(super) struct Person {
-    pub(super) id: PrincipalId,
-    pub(super) token: String,
-}
-
 impl Fixture {
     pub(super) async fn new() -> Self {
         install_crypto_provider();
@@ -121,23 +116,17 @@ impl Fixture {
         };
         let registry = Registry::build(RegistrySettings::default(), deps).await.unwrap();
         let routes = registry.rpc();
-        let _guards = (guard, dir);
-        Self { registry, routes, db, events, tasks, metrics, clock, issuer, roles: Vec::new(), _guards }
+        let guards = (guard, dir);
+        Self { registry, routes, db, events, tasks, metrics, clock, issuer, roles: Vec::new(), guards }
     }
 
-    /// Makes somebody who holds the named built-in roles.
-    pub(super) fn person(&mut self, roles: &[&str], scopes: &str) -> Person {
-        let id = self.issuer.user();
-        self.person_again(&id, roles, scopes)
-    }
-
-    /// Mints another token for somebody.
-    pub(super) fn person_again(&mut self, id: &PrincipalId, roles: &[&str], scopes: &str) -> Person {
-        let ids = roles.iter().map(|name| self.role(name)).collect();
+    /// Makes a token of somebody new who holds the named built-in roles.
+    pub(super) fn person(&mut self, roles: &[&str], scopes: &str) -> As {
         let scopes: ScopeSet = scopes.parse().unwrap();
-        let mut claims = self.issuer.claims(id, &format!("{}/api", portico_authn::testing::ISSUER), scopes);
-        claims.roles = ids;
-        Person { id: id.clone(), token: self.issuer.mint(&claims) }
+        let api = format!("{}/api", portico_authn::testing::ISSUER);
+        let mut claims = self.issuer.claims(&self.issuer.user(), &api, scopes);
+        claims.roles = roles.iter().map(|name| self.role(name)).collect();
+        As::Token(self.issuer.mint(&claims))
     }
 
     fn role(&mut self, name: &str) -> String {
@@ -153,12 +142,12 @@ impl Fixture {
 
     pub(super) fn publisher(&mut self) -> Clients {
         let person = self.person(&["publisher"], WRITE);
-        self.clients(As::Token(person.token))
+        self.clients(person)
     }
 
     pub(super) fn admin(&mut self) -> Clients {
         let person = self.person(&["administrator"], "admin");
-        self.clients(As::Token(person.token))
+        self.clients(person)
     }
 
     pub(super) fn clients(&self, caller: As) -> Clients {
@@ -219,8 +208,8 @@ pub(super) fn registration(name: &str) -> proto::RegisterServerRequest {
     proto::RegisterServerRequest { name: name.to_owned(), json_spec: Some(url_spec()), ..Default::default() }
 }
 
-pub(super) fn mask(paths: &[&str]) -> Option<FieldMask> {
-    Some(FieldMask { paths: paths.iter().map(|path| (*path).to_owned()).collect() })
+pub(super) fn mask(paths: &[&str]) -> FieldMask {
+    FieldMask { paths: paths.iter().map(|path| (*path).to_owned()).collect() }
 }
 
 /// Asserts how a call was refused.

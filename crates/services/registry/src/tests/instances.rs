@@ -37,7 +37,7 @@ async fn s4_19_s4_44_an_instance_is_created_read_listed_changed_and_deleted() {
             json_spec: Some(changed.clone()),
             ..Default::default()
         }),
-        update_mask: mask(&["json_spec"]),
+        update_mask: Some(mask(&["json_spec"])),
         expected_revision: second.revision,
     };
     let updated =
@@ -85,7 +85,7 @@ async fn s4_06_an_instance_has_to_fit_its_servers_env_schema() {
 
     let update = proto::UpdateServerRequest {
         server: Some(proto::Server { id: server.id.clone(), env_schema: Vec::new(), ..Default::default() }),
-        update_mask: mask(&["env_schema"]),
+        update_mask: Some(mask(&["env_schema"])),
         expected_revision: server.revision,
     };
     refused(owner.servers.update_server(update).await, Code::FailedPrecondition, "instance_would_break");

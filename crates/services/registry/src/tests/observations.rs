@@ -53,7 +53,7 @@ async fn s4_30_s4_42_a_probes_outcome_reaches_the_database_the_events_and_the_ap
         (proto::InstanceStatus::Healthy, "", 1)
     );
 
-    let mut consumer = fixture.events.subscribe(portico_proto_events::TOPIC, "test", "test").await.unwrap();
+    let consumer = fixture.events.subscribe(portico_proto_events::TOPIC, "test", "test").await.unwrap();
     let mut statuses = Vec::new();
     while statuses.len() < 2 {
         let delivery = consumer.next().await.unwrap();
@@ -85,7 +85,7 @@ async fn a_report_on_an_older_spec_changes_nothing() {
             json_spec: Some(bearer_spec("x")),
             ..Default::default()
         }),
-        update_mask: mask(&["json_spec"]),
+        update_mask: Some(mask(&["json_spec"])),
         expected_revision: made.revision,
     };
     let updated = owner.instances.update_instance(update).await.unwrap().into_inner().instance.unwrap();
@@ -99,7 +99,7 @@ async fn a_report_on_an_older_spec_changes_nothing() {
 #[tokio::test]
 async fn s1_05_capabilities_are_found_across_the_servers_that_a_caller_may_read() {
     let mut fixture = Fixture::new().await;
-    let (mut owner, mut stranger) = (fixture.publisher(), fixture.person(&[], READ));
+    let (mut owner, stranger) = (fixture.publisher(), fixture.person(&[], READ));
     let mut worker = fixture.clients(As::Service("worker"));
     let private = owner.register("private").await.server.unwrap();
     let public = proto::RegisterServerRequest {
@@ -109,8 +109,8 @@ async fn s1_05_capabilities_are_found_across_the_servers_that_a_caller_may_read(
     let public = owner.servers.register_server(public).await.unwrap().into_inner().server.unwrap();
     worker.capabilities(&private.id, &["hidden"]).await;
     worker.capabilities(&public.id, &["one", "two", "one"]).await;
-    let discover = async |token: &str| {
-        let channel = InterceptedService::new(fixture.routes.clone(), As::Token(token.to_owned()));
+    let discover = async |caller: As| {
+        let channel = InterceptedService::new(fixture.routes.clone(), caller);
         let request =
             proto::ListCapabilitiesRequest { kind: proto::CapabilityKind::Tool.into(), ..Default::default() };
         DiscoveryServiceClient::new(channel)
@@ -120,7 +120,7 @@ async fn s1_05_capabilities_are_found_across_the_servers_that_a_caller_may_read(
             .into_inner()
             .capabilities
     };
-    let seen = discover(&std::mem::take(&mut stranger.token)).await;
+    let seen = discover(stranger).await;
     assert_eq!(seen.iter().map(|capability| capability.name.as_str()).collect::<Vec<_>>(), ["one", "two"]);
     assert!(seen[0].definition_json.contains("12345678901234567890123"), "definitions are kept as they came");
 }

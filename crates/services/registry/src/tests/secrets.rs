@@ -104,7 +104,7 @@ async fn a_secret_has_between_one_byte_and_sixty_four_kilobytes() {
 }
 
 async fn all_events(events: &EventStream) -> Vec<u8> {
-    let mut consumer = events.subscribe(portico_proto_events::TOPIC, "test", "test").await.unwrap();
+    let consumer = events.subscribe(portico_proto_events::TOPIC, "test", "test").await.unwrap();
     let mut bytes = Vec::new();
     while let Ok(Ok(delivery)) =
         tokio::time::timeout(std::time::Duration::from_millis(300), consumer.next()).await

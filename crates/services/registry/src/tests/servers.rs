@@ -135,7 +135,7 @@ async fn an_update_changes_what_its_mask_names_and_nothing_else() {
             description: "new".to_owned(),
             ..Default::default()
         }),
-        update_mask: mask(&["description"]),
+        update_mask: Some(mask(&["description"])),
         expected_revision: server.revision,
     };
     let updated = owner.servers.update_server(request.clone()).await.unwrap().into_inner().server.unwrap();
@@ -158,7 +158,7 @@ async fn an_update_changes_what_its_mask_names_and_nothing_else() {
         Code::InvalidArgument,
         "expected_revision_missing",
     );
-    let rename = proto::UpdateServerRequest { update_mask: mask(&["name"]), ..request };
+    let rename = proto::UpdateServerRequest { update_mask: Some(mask(&["name"])), ..request };
     refused(owner.servers.update_server(rename).await, Code::InvalidArgument, "immutable_field");
 }
 
@@ -173,7 +173,7 @@ async fn of_two_updates_from_one_revision_exactly_one_wins() {
             description: text.to_owned(),
             ..Default::default()
         }),
-        update_mask: mask(&["description"]),
+        update_mask: Some(mask(&["description"])),
         expected_revision: server.revision,
     };
     let mut racers = tokio::task::JoinSet::new();
