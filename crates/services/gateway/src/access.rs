@@ -25,6 +25,8 @@ pub(crate) struct Access {
     pub(crate) limiter: RateLimiter,
     pub(crate) per_principal: Limit,
     pub(crate) global: Limit,
+    /// The bucket of all principals together.
+    pub(crate) all: LimitKey,
     pub(crate) clock: SharedClock,
 }
 
@@ -167,8 +169,7 @@ impl Access {
         let now = self.clock.now();
         let own =
             self.limiter.try_acquire(&LimitKey::new("gateway/principal", subject), self.per_principal, now);
-        let all =
-            own.and_then(|()| self.limiter.try_acquire(&LimitKey::new("gateway", "all"), self.global, now));
+        let all = own.and_then(|()| self.limiter.try_acquire(&self.all, self.global, now));
         all.map_err(|limited| {
             Refusal::new(Reason::RateLimited, "too many calls; slow down and try again after Retry-After")
                 .with_retry_after(limited.retry_after)

@@ -28,6 +28,7 @@ pub(crate) struct Recorder {
 #[derive(Debug, Clone)]
 pub(crate) struct AnonymousLimit {
     pub(crate) limiter: portico_coordination::RateLimiter,
+    pub(crate) key: portico_coordination::LimitKey,
     pub(crate) limit: portico_coordination::Limit,
 }
 
@@ -190,8 +191,7 @@ impl Drop for Details {
 
 impl Recorder {
     fn anonymous_may_be_recorded(&self) -> bool {
-        let key = portico_coordination::LimitKey::new("gateway/records", "anonymous");
-        let AnonymousLimit { limiter, limit } = &self.anonymous;
-        limiter.try_acquire(&key, *limit, self.clock.now()).is_ok()
+        let AnonymousLimit { limiter, key, limit } = &self.anonymous;
+        limiter.try_acquire(key, *limit, self.clock.now()).is_ok()
     }
 }

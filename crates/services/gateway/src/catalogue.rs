@@ -75,8 +75,11 @@ impl Catalogue {
 
     #[cfg(test)]
     pub(crate) fn apply_credentials_for_tests(&self, reference: &str, value: &str) {
-        let credential =
-            Credential { reference: reference.to_owned(), version: 1, value: secrecy::SecretString::from(value) };
+        let credential = Credential {
+            reference: reference.to_owned(),
+            version: 1,
+            value: secrecy::SecretString::from(value),
+        };
         self.apply_credentials(vec![(testing::instance_id(1), credential)]);
     }
 

@@ -38,9 +38,6 @@ pub(crate) async fn serve(State(engine): State<Arc<Engine>>, request: Request<Bo
     if let Some(PeerAddr(address)) = head.extensions.get() {
         call.peer = address.ip().to_string();
     }
-    let span = tracing::info_span!("gateway.call", correlation_id = correlation.as_str());
-    call.trace.adopt(&span);
-    call.trace = call.trace.outgoing(&span);
     let origin = engine.guard.check_origin(&head.headers);
     let allowed_origin = origin.as_ref().ok().cloned().flatten();
     let served = async {
@@ -49,7 +46,7 @@ pub(crate) async fn serve(State(engine): State<Arc<Engine>>, request: Request<Bo
             Err(refusal) => Err((refusal, call)),
         }
     };
-    let mut response = match served.instrument(span).await {
+    let mut response = match served.await {
         Ok(response) => response,
         Err((refusal, mut call)) => {
             call.refused(&refusal);
@@ -86,8 +83,14 @@ async fn admit(engine: &Arc<Engine>, head: &Parts, body: Body, mut call: Call) -
     call.client_id.clone_from(&agent.principal.client_id);
     match head.method {
         Method::POST => post(engine, head, body, agent, call).await,
-        Method::GET => session_era::get(engine, head, agent, call).await,
-        Method::DELETE => session_era::delete(engine, head, agent, call).await,
+        Method::GET => {
+            let span = begin_span(&mut call);
+            session_era::get(engine, head, agent, call).instrument(span).await
+        }
+        Method::DELETE => {
+            let span = begin_span(&mut call);
+            session_era::delete(engine, head, agent, call).instrument(span).await
+        }
         _ => Err((Refusal::new(Reason::MethodNotAllowed, "send POST, GET or DELETE"), call)),
     }
 }
@@ -144,14 +147,30 @@ async fn post(engine: &Arc<Engine>, head: &Parts, body: Body, agent: Arc<Agent>,
     if !meta.is_empty() {
         call.trace = meta.or(std::mem::take(&mut call.trace));
     }
+    let span = begin_span(&mut call);
     let inbound = Inbound { head, agent: &agent, body: &body, envelope: &envelope, params: &params };
-    let served = match classify(&envelope, &params, text(head, &PROTOCOL_VERSION), session) {
-        Ok(Class::Stateless) => stateless::serve(engine, &inbound, call).await,
-        Ok(Class::Initialize) => session_era::initialize(engine, &inbound, call).await,
-        Ok(Class::Session(session)) => session_era::message(engine, &inbound, session, call).await,
-        Err(refusal) => Err((refusal, call)),
+    let dispatched = async {
+        match classify(&envelope, &params, text(head, &PROTOCOL_VERSION), session) {
+            Ok(Class::Stateless) => stateless::serve(engine, &inbound, call).await,
+            Ok(Class::Initialize) => session_era::initialize(engine, &inbound, call).await,
+            Ok(Class::Session(session)) => session_era::message(engine, &inbound, session, call).await,
+            Err(refusal) => Err((refusal, call)),
+        }
     };
+    let served = dispatched.instrument(span).await;
     Ok(served.unwrap_or_else(|(refusal, call)| answered(&refusal, envelope.id, call)))
+}
+
+/// The call's part of the caller's trace; what goes to servers names it as the parent.
+fn begin_span(call: &mut Call) -> tracing::Span {
+    let span = tracing::info_span!(
+        "gateway.call",
+        mcp.method = call.action,
+        correlation_id = call.correlation.as_str()
+    );
+    call.trace.adopt(&span);
+    call.trace = call.trace.outgoing(&span);
+    span
 }
 
 /// One message of an admitted caller.

@@ -7,7 +7,7 @@ use axum::routing::{any, get};
 use portico_authn::{DEFAULT_MAX_STALENESS, TrustHandle, Verifier};
 use portico_authz::Authorizer;
 use portico_clock::SharedClock;
-use portico_coordination::{Coordination, Limit};
+use portico_coordination::{Coordination, Limit, LimitKey};
 use portico_feed::DiskCopy;
 use portico_ids::SharedRng;
 use portico_outbound::OutboundClient;
@@ -105,6 +105,7 @@ impl Gateway {
             limiter: d.coordination.rate_limiter(),
             per_principal: Limit { per_minute: limits.principal_per_minute, burst: limits.principal_burst },
             global: Limit { per_minute: limits.global_per_minute, burst: limits.global_burst },
+            all: LimitKey::new("gateway", ""),
             clock: d.clock.clone(),
         };
         let anonymous = Limit {
@@ -116,7 +117,11 @@ impl Gateway {
             metrics,
             clock: d.clock.clone(),
             rng: d.rng.clone(),
-            anonymous: AnonymousLimit { limiter: d.coordination.rate_limiter(), limit: anonymous },
+            anonymous: AnonymousLimit {
+                limiter: d.coordination.rate_limiter(),
+                key: LimitKey::new("gateway/records", "anonymous"),
+                limit: anonymous,
+            },
         };
         let idle = Duration::from_secs(settings.sessions.idle_seconds);
         let (sessions, expired) =

@@ -28,11 +28,11 @@ mod session;
 mod session_era;
 mod settings;
 mod stateless;
-mod upstream;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
+mod upstream;
 mod virtual_server;
 
 pub use gateway::{BuildError, Dependencies, Gateway};

@@ -9,7 +9,7 @@ pub(crate) use tool_headers::ToolHeaders;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, StatusCode};
 use portico_ids::ServerId;
 use portico_mcp_types::{
     Kind, MCP_METHOD, MCP_NAME, MCP_PARAM_PREFIX, Object, PROTOCOL_VERSION, Revision, Splice, code, method,
@@ -173,13 +173,24 @@ impl StatelessLeg<'_> {
 
     /// Notes which parameters of tools are mirrored, and leaves out tools whose annotations are invalid.
     async fn learn(&self, answer: Answer) -> Result<Answer, Refusal> {
-        let Answer::Json(reply) = answer else { return Ok(answer) };
-        let status = reply.status;
-        let limit = self.engine.upstream.settings.max_event_bytes;
-        let JsonBody::Whole(message) = self.engine.upstream.read_json(reply.body, limit).await? else {
-            return Err(too_large());
+        let (status, message) = match answer {
+            Answer::Json(reply) => {
+                let status = reply.status;
+                let limit = self.engine.upstream.settings.max_event_bytes;
+                let JsonBody::Whole(message) = self.engine.upstream.read_json(reply.body, limit).await?
+                else {
+                    return Err(too_large());
+                };
+                (status, message)
+            }
+            Answer::Events(reply) => {
+                let answer = Answer::Events(reply);
+                (StatusCode::OK, self.engine.upstream.response_to(self.inbound.envelope.id, answer).await?.0)
+            }
+            answer => return Ok(answer),
         };
-        Ok(Answer::Read(status, self.engine.tool_headers.learn(self.server, &message)))
+        let is_first = self.inbound.params.cursor()?.is_none();
+        Ok(Answer::Read(status, self.engine.tool_headers.learn(self.server, &message, is_first)))
     }
 
     /// An error of a server that does not know this era means something else than what it says.

@@ -3,8 +3,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portico_process::Tasks;
-use portico_proto_registry::AppendAuditRequest;
 use portico_proto_registry::audit_sink_service_client::AuditSinkServiceClient;
+use portico_proto_registry::{AppendAuditRequest, AuditRecord};
 use portico_transport::{Link, with_deadline, within};
 
 use super::{AuditLog, Lot, Spool};
@@ -55,8 +55,8 @@ impl Shipper {
         loop {
             match read(&self.log.spool).await {
                 Ok(None) => return true,
-                Ok(Some(lot)) => {
-                    if let Err(status) = self.send(&lot).await {
+                Ok(Some(mut lot)) => {
+                    if let Err(status) = self.send(std::mem::take(&mut lot.records)).await {
                         tracing::warn!(error = %status, "the registry does not take audit records just now; they wait in the spool");
                         return false;
                     }
@@ -71,8 +71,8 @@ impl Shipper {
         }
     }
 
-    async fn send(&self, lot: &Lot) -> Result<(), tonic::Status> {
-        let request = AppendAuditRequest { records: lot.records.clone() };
+    async fn send(&self, records: Vec<AuditRecord>) -> Result<(), tonic::Status> {
+        let request = AppendAuditRequest { records };
         let mut client = AuditSinkServiceClient::new(self.link.clone());
         within(DEADLINE, client.append_audit(with_deadline(DEADLINE, request))).await.map(drop)
     }

@@ -99,6 +99,10 @@ impl Sessions {
         let session =
             self.at_hand.get_with(id.to_owned(), || Arc::new(Session::new(id.to_owned(), record.clone())));
         session.set_record(record);
+        for (server, open) in session.upstreams() {
+            let key = upstream_key(&session, server, open.generation);
+            self.map.touch(&key, self.idle).await.map_err(|e| unavailable(&e))?;
+        }
         self.confirmed.insert(id.to_owned(), ());
         Ok(session)
     }

@@ -39,7 +39,13 @@ fn check_version(inbound: &Inbound<'_>) -> Result<(), Refusal> {
     if Revision::parse(&version).is_ok_and(Revision::is_stateless) {
         return Ok(());
     }
-    let supported: Vec<&str> = Revision::ALL.iter().rev().map(|revision| revision.as_str()).collect();
+    // Older revisions need a session and are no answer to a request without one.
+    let supported: Vec<&str> = Revision::ALL
+        .iter()
+        .rev()
+        .filter(|revision| revision.is_stateless())
+        .map(|revision| revision.as_str())
+        .collect();
     Err(Refusal::new(
         Reason::UnsupportedVersion,
         "this protocol version is not served; use one of error.data.supported",

@@ -57,10 +57,10 @@ impl ToolHeaders {
     }
 
     /// Takes in one page of a list that passes by; gives it without the tools whose annotations are invalid.
-    pub(crate) fn learn(&self, server: ServerId, message: &Bytes) -> Bytes {
+    pub(crate) fn learn(&self, server: ServerId, message: &Bytes, is_first: bool) -> Bytes {
         let Some(page) = Page::read(message) else { return message.clone() };
         // A page alone does not say what the other pages hold: only what is known already is completed.
-        if page.is_whole {
+        if is_first && page.next.is_none() {
             self.set(server, page.annotated.clone());
         } else if let Some(known) = self.known(server) {
             let mut tools = Tools::clone(&known);
@@ -95,7 +95,6 @@ pub(crate) struct Page<'a> {
     any_invalid: bool,
     pub(crate) annotated: Tools,
     pub(crate) next: Option<String>,
-    is_whole: bool,
 }
 
 impl<'a> Page<'a> {
@@ -122,7 +121,7 @@ impl<'a> Page<'a> {
             }
         }
         let any_invalid = valid.len() < all.len();
-        Some(Self { tools, valid, any_invalid, annotated, is_whole: next.is_none(), next })
+        Some(Self { tools, valid, any_invalid, annotated, next })
     }
 
     fn without_invalid(&self, message: &Bytes) -> Bytes {
@@ -243,7 +242,7 @@ mod tests {
             br#"{"jsonrpc":"2.0","id":1,"result":{"tools":[ {"name":"ok","n":1.10}, {"name":"bad","inputSchema":{"properties":{"a":{"type":"number","x-mcp-header":"A"}}}}],"k":1}}"#,
         );
         let headers = ToolHeaders::default();
-        let kept = headers.learn(server_id(1), &message);
+        let kept = headers.learn(server_id(1), &message, true);
         assert_eq!(
             kept,
             &br#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"ok","n":1.10}],"k":1}}"#[..]
