@@ -1,0 +1,57 @@
+//! What the registry's events ask of the worker (S4-24).
+
+use portico_ids::{InstanceId, ServerId};
+use portico_proto_events::event::Payload;
+use portico_proto_events::{Event, ServerInstanceCreated, ServerInstanceUpdated};
+use prost::Message as _;
+
+use crate::settings::WorkerSettings;
+use crate::spec::{InvalidSpec, Spec};
+
+/// What to do about an event.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Change {
+    Look(Box<Spec>),
+    Forget(InstanceId),
+    ForgetServer(ServerId),
+    /// Not for the worker, or of a kind that a newer registry knows.
+    Nothing,
+}
+
+/// An event that cannot be read: it stays unacknowledged until the stream sets it aside for people.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum InvalidEvent {
+    #[error("the event is no portico.events.v1.Event")]
+    Encoding(#[from] prost::DecodeError),
+    #[error("the event carries an unusable spec")]
+    Spec(#[from] InvalidSpec),
+    #[error("the event's {0} is not an id")]
+    Id(&'static str),
+}
+
+impl Change {
+    pub(crate) fn decode(payload: &[u8], settings: &WorkerSettings) -> Result<Self, InvalidEvent> {
+        let event = Event::decode(payload)?;
+        let look = |spec| match Spec::of_event(spec, event.revision, settings) {
+            Ok(spec) => Ok(Self::Look(Box::new(spec))),
+            // The registry may know providers that this worker does not: nothing will ever come of it.
+            Err(InvalidSpec::Provider) => Ok(Self::Nothing),
+            Err(error) => Err(error.into()),
+        };
+        match event.payload {
+            Some(
+                Payload::ServerInstanceCreated(ServerInstanceCreated { spec })
+                | Payload::ServerInstanceUpdated(ServerInstanceUpdated { spec }),
+            ) => look(spec),
+            Some(Payload::ServerInstanceDeleted(deleted)) => {
+                let id = deleted.instance_id.parse().map_err(|_| InvalidEvent::Id("instance_id"))?;
+                Ok(Self::Forget(id))
+            }
+            Some(Payload::ServerDeleted(deleted)) => {
+                let id = deleted.server_id.parse().map_err(|_| InvalidEvent::Id("server_id"))?;
+                Ok(Self::ForgetServer(id))
+            }
+            Some(Payload::InstanceStatusChanged(_)) | None => Ok(Self::Nothing),
+        }
+    }
+}

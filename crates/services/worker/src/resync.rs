@@ -1,0 +1,79 @@
+//! The comparison with the registry at the start and every few minutes: it repairs whatever events missed (S4-05).
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use portico_process::ReadinessCheck;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::health::{doubled, jittered};
+use crate::registry::RegistryFault;
+use crate::spec::{InvalidSpec, Spec};
+use crate::watcher::Context;
+
+/// After a failure: the registry may just be starting.
+const FIRST_RETRY: Duration = Duration::from_millis(250);
+const LONGEST_RETRY: Duration = Duration::from_secs(30);
+
+/// Every instance that the registry knew at some moment after `started`.
+#[derive(Debug)]
+pub(crate) struct Resynced {
+    pub(crate) started: Instant,
+    pub(crate) specs: Vec<Spec>,
+}
+
+/// Reads the whole list, again and again, until shutdown.
+pub(crate) async fn run(
+    context: Arc<Context>,
+    check: ReadinessCheck,
+    resynced: mpsc::Sender<Resynced>,
+    shutdown: CancellationToken,
+) -> Result<(), Infallible> {
+    let work = async {
+        let mut failures = 0;
+        loop {
+            let wait = match read(&context).await {
+                Ok(list) => {
+                    failures = 0;
+                    check.ready();
+                    context.metrics.resync("ok");
+                    if resynced.send(list).await.is_err() {
+                        return;
+                    }
+                    context.settings.resync_interval()
+                }
+                Err(error) => {
+                    context.metrics.resync("failed");
+                    tracing::warn!(error = &error as &dyn std::error::Error, "instances cannot be listed");
+                    failures += 1;
+                    doubled(FIRST_RETRY, failures - 1, LONGEST_RETRY)
+                }
+            };
+            sleep(jittered(wait, &*context.rng)).await;
+        }
+    };
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = work => {}
+    }
+    Ok(())
+}
+
+async fn read(context: &Context) -> Result<Resynced, RegistryFault> {
+    let started = Instant::now();
+    let rows = context.registry.specs(&context.settings).await?;
+    let mut specs = Vec::with_capacity(rows.len());
+    for row in rows {
+        match row {
+            Ok(spec) => specs.push(spec),
+            Err(InvalidSpec::Provider) => {}
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "an instance cannot be watched");
+            }
+        }
+    }
+    Ok(Resynced { started, specs })
+}

@@ -1,0 +1,7 @@
+mod behaviour;
+pub(crate) mod document;
+mod fixture;
+mod listing;
+mod protocol;
+mod timing;
+mod upstream;
