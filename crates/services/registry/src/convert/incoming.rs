@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike as _, SubsecRound as _, Utc};
 use portico_ids::{AuditId, EndpointName};
 use portico_proto_registry as proto;
 use prost_types::{FieldMask, Struct, Timestamp};
@@ -146,8 +146,11 @@ pub(crate) fn endpoint_input(message: proto::Endpoint) -> Result<EndpointInput, 
     })
 }
 
+/// Reads a time to the microsecond, which is what both databases keep.
 pub(crate) fn time(timestamp: &Timestamp) -> Option<DateTime<Utc>> {
-    DateTime::from_timestamp(timestamp.seconds, u32::try_from(timestamp.nanos).ok()?)
+    let time = DateTime::from_timestamp(timestamp.seconds, u32::try_from(timestamp.nanos).ok()?)?;
+    // Before the year 1 or after 9999 there is no RFC 3339 to write it in.
+    (1..=9999).contains(&time.year()).then(|| time.trunc_subsecs(6))
 }
 
 /// Takes a record of another service. Who reported it is not for the record to say.

@@ -36,11 +36,23 @@ async fn append(
     if message.records.len() > RECORD_COUNT {
         return Err(RegistryError::invalid("records", format!("at most {RECORD_COUNT} records at once")));
     }
-    let records = message
-        .records
-        .into_iter()
-        .map(|record| convert::audit_record(record, recorder))
-        .collect::<Result<_, _>>()?;
+    // One that cannot be read must not hold up those behind it: a recorder sends a refused batch again for ever.
+    let sent = message.records.len();
+    let mut records = Vec::with_capacity(sent);
+    for record in message.records {
+        match convert::audit_record(record, recorder) {
+            Ok(record) => records.push(record),
+            Err(error) => tracing::error!(
+                error = &error as &dyn std::error::Error,
+                audit.recorder = recorder,
+                "audit record cannot be read and is lost"
+            ),
+        }
+    }
+    let unreadable = sent - records.len();
     let appended = service.append_audit(records).await?;
-    Ok(proto::AppendAuditResponse { appended: i32::try_from(appended).unwrap_or(i32::MAX) })
+    Ok(proto::AppendAuditResponse {
+        appended: i32::try_from(appended).unwrap_or(i32::MAX),
+        unreadable: i32::try_from(unreadable).unwrap_or(i32::MAX),
+    })
 }

@@ -22,7 +22,7 @@ fn record(n: u128) -> proto::AuditRecord {
 }
 
 #[tokio::test]
-async fn s2_18_appended_records_are_kept_once_and_can_be_tailed() {
+async fn s2_18_s2_24_appended_records_are_kept_once_and_can_be_tailed() {
     let mut fixture = Fixture::new().await;
     let mut sink =
         AuditSinkServiceClient::new(InterceptedService::new(fixture.routes.clone(), As::Service("gateway")));
@@ -55,6 +55,22 @@ async fn s2_18_appended_records_are_kept_once_and_can_be_tailed() {
     assert!(auditor.audit.list_audit(filter).await.unwrap().into_inner().records.is_empty());
     let unknown = proto::ListAuditRequest { after_id: record(77).id, ..Default::default() };
     refused(auditor.audit.list_audit(unknown).await, Code::InvalidArgument, "invalid_field");
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_read_does_not_hold_up_the_others() {
+    let fixture = Fixture::new().await;
+    let channel = InterceptedService::new(fixture.routes.clone(), As::Service("gateway"));
+    let broken = [
+        proto::AuditRecord { id: "no id".to_owned(), ..record(1) },
+        proto::AuditRecord { outcome: "perhaps".to_owned(), ..record(2) },
+        proto::AuditRecord { occurred_at: None, ..record(3) },
+        proto::AuditRecord { occurred_at: Some(Timestamp { seconds: i64::MAX, nanos: 0 }), ..record(4) },
+    ];
+    let records = broken.into_iter().chain([record(5)]).collect();
+    let mut sink = AuditSinkServiceClient::new(channel);
+    let answer = sink.append_audit(proto::AppendAuditRequest { records }).await.unwrap().into_inner();
+    assert_eq!((answer.appended, answer.unreadable), (1, 4));
 }
 
 #[tokio::test]

@@ -56,7 +56,7 @@ fn instance(batch: &Batch) -> &proto::CatalogueInstance {
 }
 
 #[tokio::test]
-async fn s2_09_a_follower_gets_a_snapshot_then_changes_then_removals() {
+async fn s2_09_s4_14_s4_41_a_follower_gets_a_snapshot_then_changes_then_removals() {
     let mut fixture = Fixture::new().await;
     let mut owner = fixture.publisher();
     let request = proto::RegisterServerRequest {
@@ -129,6 +129,25 @@ async fn a_follower_resumes_from_its_revision_for_a_day_and_gets_a_snapshot_afte
     let late = batch(&mut watch(&fixture, known).await).await;
     assert_eq!((late.snapshot, late.items.len(), late.removed.len()), (true, 3, 0));
     assert!(!batch(&mut watch(&fixture, resumed.revision).await).await.snapshot);
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn s1_04_disabling_a_server_reaches_followers() {
+    let mut fixture = Fixture::new().await;
+    let mut owner = fixture.publisher();
+    let server = owner.register("one").await.server.unwrap();
+    let mut frames = watch(&fixture, 0).await;
+    batch(&mut frames).await;
+    let disabled = proto::ServerStatus::Disabled.into();
+    let update = proto::UpdateServerRequest {
+        server: Some(proto::Server { id: server.id, status: disabled, ..Default::default() }),
+        update_mask: Some(mask(&["status"])),
+        expected_revision: server.revision,
+    };
+    owner.servers.update_server(update).await.unwrap();
+    let change = batch(&mut frames).await;
+    assert!(matches!(&change.items[0].value, Some(Value::Server(server)) if !server.enabled));
     fixture.stop().await;
 }
 

@@ -16,7 +16,7 @@ fn create(server_id: &str, name: &str, json_spec: prost_types::Struct) -> proto:
 }
 
 #[tokio::test]
-async fn s4_19_s4_44_an_instance_is_created_read_listed_changed_and_deleted() {
+async fn s4_19_s4_21_s4_44_an_instance_is_created_read_listed_changed_and_deleted() {
     let mut fixture = Fixture::new().await;
     let mut owner = fixture.publisher();
     let server = owner.register("weather").await.server.unwrap();

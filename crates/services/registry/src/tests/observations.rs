@@ -73,6 +73,31 @@ async fn s4_30_s4_42_a_probes_outcome_reaches_the_database_the_events_and_the_ap
 }
 
 #[tokio::test]
+async fn s4_16_s4_17_s4_23_a_change_and_its_events_commit_together_and_survive_a_relay_that_is_down() {
+    let mut fixture = Fixture::new().await;
+    let mut owner = fixture.publisher();
+    let made = owner.register("weather").await;
+    // Refused after its rows were written: neither they nor their events stay.
+    refused(owner.servers.register_server(registration("weather")).await, Code::AlreadyExists, "name_taken");
+    let delete = proto::DeleteServerRequest { id: made.server.unwrap().id, expected_revision: 0 };
+    owner.servers.delete_server(delete).await.unwrap();
+    fixture.registry.spawn_tasks(&fixture.tasks);
+    let consumer = fixture.events.subscribe(portico_proto_events::TOPIC, "test", "test").await.unwrap();
+    let mut told = Vec::new();
+    for _ in 0..3 {
+        let delivery = consumer.next().await.unwrap();
+        let event = Event::decode(delivery.payload.clone()).unwrap();
+        told.push((event.revision, event.payload.unwrap()));
+        consumer.ack(delivery.id).await.unwrap();
+    }
+    assert!(matches!(&told[0].1, Payload::ServerInstanceCreated(_)));
+    assert!(matches!(&told[1].1, Payload::ServerInstanceDeleted(_)));
+    assert!(matches!(&told[2].1, Payload::ServerDeleted(_)));
+    assert!(told[0].0 < told[1].0);
+    fixture.stop().await;
+}
+
+#[tokio::test]
 async fn a_report_on_an_older_spec_changes_nothing() {
     let mut fixture = Fixture::new().await;
     let mut owner = fixture.publisher();

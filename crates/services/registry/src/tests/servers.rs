@@ -118,7 +118,7 @@ async fn a_private_or_link_local_address_is_refused_where_policy_forbids_it() {
 }
 
 #[tokio::test]
-async fn an_update_changes_what_its_mask_names_and_nothing_else() {
+async fn s1_04_s4_20_an_update_changes_what_its_mask_names_and_nothing_else() {
     let mut fixture = Fixture::new().await;
     let mut owner = fixture.publisher();
     let server = owner
