@@ -77,7 +77,7 @@ impl AuditSinkService for Registry {
         let records = request.into_inner().records;
         let appended = i32::try_from(records.len()).unwrap_or_default();
         self.appended.lock().unwrap().extend(records);
-        Ok(Response::new(AppendAuditResponse { appended }))
+        Ok(Response::new(AppendAuditResponse { appended, ..Default::default() }))
     }
 }
 
