@@ -162,3 +162,6 @@ impl Instances {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -34,7 +34,8 @@ pub(crate) enum RegistryFault {
     /// The same again would be refused again.
     #[error("the registry refuses it")]
     Refused(#[source] Status),
-    #[error("the registry does not answer")]
+    /// Worth another try: it is down, starting, or does not know this service yet.
+    #[error("the registry does not take calls")]
     Unavailable(#[source] Status),
 }
 

@@ -186,7 +186,7 @@ impl Watcher {
                 if matches!(error, LookError::Server(CallError::Unauthorized(_))) {
                     self.credential = None;
                 }
-                self.log(&error, "probe failed");
+                tracing::debug!(instance.id = %self.spec.instance, error = &error as &dyn std::error::Error, "probe failed");
                 self.health.failed(&self.spec.check, error.to_string());
                 // A server that comes back may be another one.
                 self.discover_at = Instant::now();
@@ -262,6 +262,7 @@ impl Watcher {
             Err(RegistryFault::Refused(error)) => self.log(&error, "the registry refused a report"),
             reported => reported?,
         }
+        self.log_change(&status);
         self.said = Some(Said { status, versions: self.versions.clone(), at: Instant::now() });
         Ok(())
     }
@@ -341,6 +342,21 @@ impl Watcher {
         }
         self.listed = Some((digest, Instant::now()));
         Ok(())
+    }
+
+    fn log_change(&self, status: &Status) {
+        if self.said.as_ref().is_some_and(|said| said.status == *status) {
+            return;
+        }
+        let (name, instance) = (&self.spec.server_name, self.spec.instance);
+        match status {
+            Status::Healthy => {
+                tracing::info!(server.name = name, instance.id = %instance, "an instance is healthy");
+            }
+            Status::Unhealthy(reason) => {
+                tracing::warn!(server.name = name, instance.id = %instance, reason, "an instance is unhealthy");
+            }
+        }
     }
 
     fn log(&self, error: &(dyn std::error::Error + 'static), what: &'static str) {
