@@ -53,3 +53,6 @@ impl VirtualServers {
         Self { lists: Lists::new(list_cache_bytes), emitted: Emitted::default(), roots: Roots::default() }
     }
 }
+
+#[cfg(test)]
+mod tests;

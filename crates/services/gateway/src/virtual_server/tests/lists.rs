@@ -1,0 +1,218 @@
+use http::Method;
+use portico_proto_registry::Names;
+use serde_json::json;
+
+use super::member::{Setup, tools};
+use super::{Virtual, choose, kill, names, speaks, warnings};
+
+fn with_tools(names: &[&str]) -> Setup {
+    Setup { tools: tools(names), ..Setup::default() }
+}
+
+#[tokio::test]
+async fn lists_of_several_pages_are_merged_in_the_members_order() {
+    let two = Setup { page: 2, ..with_tools(&["e", "d", "c", "b", "a"]) };
+    let bench = Virtual::new(Names::Prefixed, vec![with_tools(&["x"]), two]).await;
+    let session = bench.open().await;
+    let listed = bench.ask(&session, "tools/list", json!({})).await;
+    assert_eq!(names(&listed, "tools"), ["one__x", "two__e", "two__d", "two__c", "two__b", "two__a"]);
+    assert!(
+        listed["result"].get("_meta").is_none() && listed["result"].get("nextCursor").is_none(),
+        "{listed}"
+    );
+    assert_eq!(bench.members[1].seen("tools/list").len(), 3);
+}
+
+#[tokio::test]
+async fn a_list_is_fetched_once_until_its_server_says_that_it_changed() {
+    let bench =
+        Virtual::new(Names::Plain, vec![Setup { ttl_ms: 60_000, ..with_tools(&["a"]) }, with_tools(&["b"])])
+            .await;
+    let session = bench.open().await;
+    for _ in 0..3 {
+        bench.ask(&session, "tools/list", json!({})).await;
+    }
+    assert_eq!(bench.members[0].seen("tools/list").len(), 1);
+    let get = bench.bench.request(Method::GET).header("mcp-session-id", &session);
+    let stream = bench.bench.open(get.body(axum::body::Body::empty()).unwrap()).await;
+    bench.members[0].change(|setup| setup.tools = tools(&["a", "new"]));
+    bench.members[0].tell(1, r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#).await;
+    super::session_era::next_message(&mut stream.into_body()).await;
+    assert_eq!(names(&bench.ask(&session, "tools/list", json!({})).await, "tools"), ["a", "new", "b"]);
+}
+
+#[tokio::test]
+async fn one_dead_member_hides_nothing_but_itself() {
+    let bench =
+        Virtual::new(Names::Plain, vec![with_tools(&["a"]), with_tools(&["b"]), with_tools(&["c"])]).await;
+    let mut dead = Vec::new();
+    bench.publish(Names::Plain, |items| dead.clone_from(items));
+    kill(&mut dead, 2).await;
+    bench.bench.catalogue(dead);
+    let session = bench.open().await;
+    let listed = bench.ask(&session, "tools/list", json!({})).await;
+    assert_eq!(names(&listed, "tools"), ["a", "c"]);
+    assert_eq!(warnings(&listed), [("two".to_owned(), "upstream_unreachable".to_owned())]);
+    let called = bench.ask(&session, "tools/call", json!({"name": "c"})).await;
+    assert_eq!(called["result"]["content"][0]["text"], "c at three");
+    let stateless = bench.stateless("tools/list", None, json!({})).await.json();
+    assert_eq!(names(&stateless, "tools"), ["a", "c"]);
+    assert_eq!(warnings(&stateless), [("two".to_owned(), "upstream_unreachable".to_owned())]);
+}
+
+#[tokio::test]
+async fn when_every_member_is_dead_the_agent_hears_why() {
+    let bench = Virtual::new(Names::Plain, vec![with_tools(&["a"]), with_tools(&["b"])]).await;
+    let mut dead = Vec::new();
+    bench.publish(Names::Plain, |items| dead.clone_from(items));
+    kill(&mut dead, 1).await;
+    kill(&mut dead, 2).await;
+    bench.bench.catalogue(dead);
+    let refused = bench.stateless("tools/list", None, json!({})).await.refusal();
+    assert_eq!(refused, (502, -32603, "upstream_unreachable".to_owned()));
+    let body = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{}}}"#;
+    let refused = bench.bench.post(body).await;
+    assert_eq!(refused.refusal(), (502, -32603, "upstream_unreachable".to_owned()));
+    assert!(!refused.headers.contains_key("mcp-session-id"));
+}
+
+#[tokio::test]
+async fn a_slow_member_is_left_out_and_comes_when_it_has_answered() {
+    let slow = Setup { stuck: true, ttl_ms: 60_000, ..with_tools(&["b"]) };
+    let bench = Virtual::new(Names::Plain, vec![with_tools(&["a"]), slow]).await;
+    let session = bench.open().await;
+    let listed = bench.ask(&session, "tools/list", json!({})).await;
+    assert_eq!(names(&listed, "tools"), ["a"]);
+    assert_eq!(warnings(&listed), [("two".to_owned(), "upstream_timeout".to_owned())]);
+    bench.members[1].change(|setup| setup.stuck = false);
+    // The first fetch goes on for those who ask later; it is not made again.
+    let mut again = bench.ask(&session, "tools/list", json!({})).await;
+    while names(&again, "tools").len() < 2 {
+        tokio::task::yield_now().await;
+        again = bench.ask(&session, "tools/list", json!({})).await;
+    }
+    assert_eq!(bench.members[1].seen("tools/list").len(), 1);
+}
+
+#[tokio::test]
+async fn a_name_that_stands_twice_belongs_to_the_first_member_and_the_other_is_reported() {
+    let bench =
+        Virtual::new(Names::Plain, vec![with_tools(&["a", "same"]), with_tools(&["same", "b"])]).await;
+    let session = bench.open().await;
+    let listed = bench.ask(&session, "tools/list", json!({})).await;
+    assert_eq!(names(&listed, "tools"), ["a", "same", "b"]);
+    assert_eq!(warnings(&listed), [("two".to_owned(), "name_collision".to_owned())]);
+    assert_eq!(listed["result"]["_meta"]["portico/warnings"][0]["names"], json!(["same"]));
+    let called = bench.ask(&session, "tools/call", json!({"name": "same"})).await;
+    assert_eq!(called["result"]["content"][0]["text"], "same at one");
+}
+
+#[tokio::test]
+async fn a_long_list_is_paged_with_cursors_that_belong_to_their_caller() {
+    let many = |letter: char, count: usize| -> Setup {
+        let all: Vec<String> = (0..count).map(|n| format!("{letter}{n}")).collect();
+        with_tools(&all.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let bench = Virtual::new(Names::Plain, vec![many('a', 400), many('b', 700)]).await;
+    let session = bench.open().await;
+    let mut all = Vec::new();
+    let mut params = json!({});
+    let mut pages = 0;
+    let cursor = loop {
+        let page = bench.ask(&session, "tools/list", params.clone()).await;
+        all.extend(names(&page, "tools"));
+        pages += 1;
+        match page["result"].get("nextCursor") {
+            Some(next) => params = json!({"cursor": next}),
+            None => break params["cursor"].as_str().unwrap().to_owned(),
+        }
+    };
+    assert_eq!((pages, all.len()), (3, 1100));
+    assert_eq!(all.iter().collect::<std::collections::HashSet<_>>().len(), 1100);
+    assert_eq!(
+        (all[0].as_str(), all[399].as_str(), all[400].as_str(), all[1099].as_str()),
+        ("a0", "a399", "b0", "b699")
+    );
+    for foreign in ["400", "", &cursor[1..], &format!("{cursor}A")] {
+        let refused = bench.ask(&session, "tools/list", json!({"cursor": foreign})).await;
+        assert_eq!(refused["error"]["code"], -32602, "{foreign}");
+        assert_eq!(refused["error"]["data"]["reason"], "unknown_handle");
+    }
+    let other_list = bench.ask(&session, "prompts/list", json!({"cursor": cursor})).await;
+    assert_eq!(other_list["error"]["code"], -32602);
+    let bob = bench.bench.token_of(&bench.bench.issuer.user(), "demo");
+    let mut stolen = bench.stateless_request("tools/list", None, json!({"cursor": cursor}));
+    stolen.headers_mut().insert("authorization", format!("Bearer {bob}").parse().unwrap());
+    assert_eq!(bench.bench.send(stolen).await.json()["error"]["data"]["reason"], "unknown_handle");
+}
+
+#[tokio::test]
+async fn rs_35_what_was_not_chosen_is_neither_listed_nor_called() {
+    let one = Setup {
+        prompts: vec![json!({"name": "p"}), json!({"name": "q"})],
+        resources: vec![json!({"uri": "a:1", "name": "a"}), json!({"uri": "a:2", "name": "b"})],
+        ..with_tools(&["open", "closed"])
+    };
+    let bench = Virtual::new(Names::Plain, vec![one]).await;
+    bench.publish(Names::Plain, |items| {
+        choose(items, 0, |member| {
+            member.tools = vec!["open".to_owned()];
+            member.prompts = vec!["p".to_owned()];
+            member.resources = vec!["a:1".to_owned()];
+        });
+    });
+    let session = bench.open().await;
+    assert_eq!(names(&bench.ask(&session, "tools/list", json!({})).await, "tools"), ["open"]);
+    assert_eq!(names(&bench.ask(&session, "prompts/list", json!({})).await, "prompts"), ["p"]);
+    assert_eq!(names(&bench.ask(&session, "resources/list", json!({})).await, "resources"), ["a"]);
+    for (method, params) in [
+        ("tools/call", json!({"name": "closed"})),
+        ("prompts/get", json!({"name": "q"})),
+        ("resources/read", json!({"uri": "a:2"})),
+        ("resources/subscribe", json!({"uri": "a:2"})),
+        ("completion/complete", json!({"ref": {"type": "ref/prompt", "name": "q"}})),
+    ] {
+        let refused = bench.ask(&session, method, params.clone()).await;
+        assert_eq!(refused["error"]["data"]["reason"], "unknown_name", "{method}: {refused}");
+        assert_eq!(refused["error"]["code"], -32602);
+        assert!(bench.members[0].seen(method).is_empty(), "{method} reached the server");
+    }
+    let called = bench.ask(&session, "tools/call", json!({"name": "open"})).await;
+    assert_eq!(called["result"]["content"][0]["text"], "open at one");
+    let refused = bench.stateless("tools/call", Some("closed"), json!({"name": "closed"})).await;
+    assert_eq!(refused.refusal(), (200, -32602, "unknown_name".to_owned()));
+}
+
+#[tokio::test]
+async fn members_of_the_other_era_are_left_out_with_a_warning_and_a_call_says_so() {
+    let bench = Virtual::new(Names::Prefixed, vec![with_tools(&["a"]), with_tools(&["b"])]).await;
+    bench.publish(Names::Prefixed, |items| {
+        speaks(items, 1, &["2025-11-25"]);
+        speaks(items, 2, &["2026-07-28"]);
+    });
+    let session = bench.open().await;
+    let listed = bench.ask(&session, "tools/list", json!({})).await;
+    assert_eq!(names(&listed, "tools"), ["one__a"]);
+    assert_eq!(warnings(&listed), [("two".to_owned(), "era_not_bridged".to_owned())]);
+    let called = bench.ask(&session, "tools/call", json!({"name": "two__b"})).await;
+    assert_eq!(called["error"]["data"]["reason"], "era_not_bridged");
+    let listed = bench.stateless("tools/list", None, json!({})).await.json();
+    assert_eq!(names(&listed, "tools"), ["two__b"]);
+    assert_eq!(warnings(&listed), [("one".to_owned(), "era_not_bridged".to_owned())]);
+    let called = bench.stateless("tools/call", Some("one__a"), json!({"name": "one__a"})).await;
+    assert_eq!(called.refusal().2, "era_not_bridged");
+    assert!(bench.members[0].seen("tools/call").is_empty() && bench.members[1].seen("tools/call").is_empty());
+}
+
+#[tokio::test]
+async fn under_plain_names_too_a_call_says_that_its_owner_speaks_the_other_era() {
+    let bench = Virtual::new(Names::Plain, vec![with_tools(&["a"]), with_tools(&["b"])]).await;
+    bench.publish(Names::Plain, |items| {
+        speaks(items, 1, &["2025-11-25"]);
+        speaks(items, 2, &["2026-07-28"]);
+    });
+    let session = bench.open().await;
+    let called = bench.ask(&session, "tools/call", json!({"name": "b"})).await;
+    assert_eq!(called["error"]["data"]["reason"], "era_not_bridged");
+    assert!(called["error"]["message"].as_str().unwrap().contains("two"));
+}
