@@ -98,7 +98,7 @@ struct Watcher {
     spec: Arc<Spec>,
     counted: Counted,
     health: Health,
-    /// Kept between looks; forgotten when the server refuses it and before every periodic discovery.
+    /// Kept between looks; fetched again when the server refuses it and at every periodic discovery.
     credential: Option<SecretString>,
     era: Option<Era>,
     versions: Vec<Revision>,
@@ -168,9 +168,6 @@ impl Watcher {
     /// Probes and tells the registry what changed; discovers when it is time and the server is well.
     async fn look(&mut self) -> Result<(), RegistryFault> {
         let discovers = self.discover_at <= Instant::now();
-        if discovers && !self.health.is_failing() {
-            self.credential = None;
-        }
         let probed = self.probe(discovers).await;
         match probed {
             Ok((peer, greeting)) => {
@@ -199,7 +196,8 @@ impl Watcher {
     }
 
     async fn probe(&mut self, both_eras: bool) -> Result<(Arc<Peer>, Option<Greeting>), LookError> {
-        let peer = Arc::new(self.peer().await?);
+        // A failing server is asked about both eras every time; its credential is only fetched again if refused.
+        let peer = Arc::new(self.peer(both_eras && !self.health.is_failing()).await?);
         let context = Arc::clone(&self.context);
         // The semaphore is never closed.
         let _permit = context.probes.acquire().await;
@@ -218,11 +216,17 @@ impl Watcher {
         Ok((Arc::clone(&peer), probed?))
     }
 
-    /// The server with its credential, fetched if it is not at hand.
-    async fn peer(&mut self) -> Result<Peer, LookError> {
-        if let (Some(reference), None) = (&self.spec.secret, &self.credential) {
-            let value = self.context.registry.secret(self.spec.instance, reference).await?;
-            self.credential = Some(value.ok_or_else(|| LookError::SecretMissing(reference.clone()))?);
+    /// The server with its credential, fetched if it is not at hand or may have changed.
+    async fn peer(&mut self, refresh: bool) -> Result<Peer, LookError> {
+        if let Some(reference) = self.spec.secret.as_ref().filter(|_| refresh || self.credential.is_none()) {
+            match self.context.registry.secret(self.spec.instance, reference).await {
+                // The old one is good enough until the registry is back.
+                Err(RegistryFault::Unavailable(_)) if self.credential.is_some() => {}
+                fetched => {
+                    let value = fetched?.ok_or_else(|| LookError::SecretMissing(reference.clone()))?;
+                    self.credential = Some(value);
+                }
+            }
         }
         Ok(Peer {
             client: self.context.client.clone(),

@@ -124,6 +124,23 @@ async fn the_instances_own_credential_is_sent_and_a_new_one_is_picked_up() {
 }
 
 #[tokio::test]
+async fn probes_go_on_with_the_known_credential_while_the_registry_is_down() {
+    let fixture = Fixture::new();
+    let behaviour = Behaviour { token: Some("canary"), has_sessions: false, ..Behaviour::default() };
+    let upstream = Upstream::start(behaviour, &fixture.tasks);
+    let mut document = upstream.document();
+    document["authentication"] = json!({"type": "bearer", "token": "secret_ref:team/key"});
+    fixture.add(&row(1, 1, &document));
+    fixture.registry.with(|state| state.secrets.insert("team/key".to_owned(), "canary".to_owned()));
+    fixture.start(quick());
+    fixture.until("healthy", |state| state.is_healthy(1) && !state.names(1).is_empty()).await;
+    fixture.registry.with(|state| state.is_down = true);
+    let lists = upstream.seen(|seen| seen.count("tools/list"));
+    upstream.until("discovered again", |seen| seen.count("tools/list") >= lists + 9).await;
+    fixture.stop().await;
+}
+
+#[tokio::test]
 async fn a_session_whose_work_is_cancelled_is_closed_too() {
     let fixture = Fixture::new();
     let behaviour = Behaviour { is_stateless: false, hangs_on: Some("tools/list"), ..Behaviour::default() };
