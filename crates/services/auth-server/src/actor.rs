@@ -72,6 +72,7 @@ impl Actor {
         Self { principal: "service:auth-server".to_owned(), ..Self::default() }
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "callers have a principal or a borrowed one")]
     pub(crate) fn acting_as(mut self, principal: impl ToString, client_id: &str) -> Self {
         self.principal = principal.to_string();
         client_id.clone_into(&mut self.client_id);

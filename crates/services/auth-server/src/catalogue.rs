@@ -39,7 +39,7 @@ impl KnownEndpoint {
 
 /// The endpoints by name; reading takes no lock.
 #[derive(Debug, Clone, Default)]
-pub struct Catalogue {
+pub(crate) struct Catalogue {
     by_name: Arc<ArcSwap<HashMap<String, KnownEndpoint>>>,
     by_key: Arc<Mutex<HashMap<String, KnownEndpoint>>>,
 }

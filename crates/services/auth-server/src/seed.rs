@@ -1,5 +1,6 @@
 //! What a new deployment begins with: built-in roles, the command line's client, one administrator.
 
+use chrono::Duration;
 use portico_clock::SharedClock;
 use portico_db::{Db, StoreError};
 use portico_ids::{GrantId, PrincipalId, ServiceAccountId, SharedRng, UserId};
@@ -20,6 +21,9 @@ use crate::store::roles::Role;
 use crate::store::service_accounts::ServiceAccount;
 use crate::store::users::NewUser;
 use crate::trust::{principal_revoked, role_item};
+
+/// How long a token can live at most (S1-11).
+const LONGEST_TOKEN: Duration = Duration::minutes(10);
 
 /// What seeding works with.
 #[derive(Debug, Clone)]
@@ -120,12 +124,11 @@ async fn first_administrator(
         return Ok(None);
     }
     let username = Username::parse(&seed.username)?;
-    let (password, generated_password) = match seed.password {
-        Some(password) => (password, None),
-        None => {
-            let made = passwords::generate(&*tools.rng);
-            (made.clone(), Some(made))
-        }
+    let (password, generated_password) = if let Some(password) = seed.password {
+        (password, None)
+    } else {
+        let made = passwords::generate(&*tools.rng);
+        (made.clone(), Some(made))
     };
     let user = NewUser {
         id: UserId::generate(&*tools.clock, &*tools.rng),
@@ -185,30 +188,8 @@ pub async fn ensure_service_account(
     let client_secret = portico_ids::secret_token(&*tools.rng);
     let hash = secret_hash(client_secret.expose_secret());
     let id = match stores.service_accounts.find(name).await? {
-        Some(account) => {
-            let principal = PrincipalId::ServiceAccount(account.id).to_string();
-            let lifetime = chrono::Duration::minutes(10);
-            let change = tools
-                .change(Deed::done("service_account.rotate", &principal, name))
-                .publish([principal_revoked(&principal, tools.clock.now(), lifetime)]);
-            stores.service_accounts.set_secret(account.id, &hash, &change).await?;
-            account.id
-        }
-        None => {
-            let account = ServiceAccount {
-                id: ServiceAccountId::generate(&*tools.clock, &*tools.rng),
-                name: name.to_owned(),
-                description: "Made by Portico itself".to_owned(),
-                secret_hash: hash,
-                disabled: false,
-                revision: 0,
-                created_at: tools.clock.now(),
-            };
-            let principal = PrincipalId::ServiceAccount(account.id).to_string();
-            let change = tools.change(Deed::done("service_account.create", &principal, name));
-            stores.service_accounts.create(&account, &change).await?;
-            account.id
-        }
+        Some(account) => tools.give_secret(&stores, &account, &hash).await?,
+        None => tools.create_account(&stores, name, hash).await?,
     };
     let principal = PrincipalId::ServiceAccount(id).to_string();
     let change = tools.change(Deed::done("grant.create", &principal, &role.name));
@@ -229,6 +210,40 @@ fn done_or_there<T>(result: Result<T, StoreError>) -> Result<(), SeedError> {
 }
 
 impl SeedTools {
+    /// Replaces the secret of an account; tokens that the old one got end.
+    async fn give_secret(
+        &self,
+        stores: &Stores,
+        account: &ServiceAccount,
+        hash: &[u8],
+    ) -> Result<ServiceAccountId, StoreError> {
+        let principal = PrincipalId::ServiceAccount(account.id).to_string();
+        let writes = [principal_revoked(&principal, self.clock.now(), LONGEST_TOKEN)];
+        let deed = Deed::done("service_account.rotate", &principal, &account.name);
+        stores.service_accounts.set_secret(account.id, hash, &self.change(deed).publish(writes)).await?;
+        Ok(account.id)
+    }
+
+    async fn create_account(
+        &self,
+        stores: &Stores,
+        name: &str,
+        secret_hash: Vec<u8>,
+    ) -> Result<ServiceAccountId, StoreError> {
+        let account = ServiceAccount {
+            id: ServiceAccountId::generate(&*self.clock, &*self.rng),
+            name: name.to_owned(),
+            description: "Made by Portico itself".to_owned(),
+            secret_hash,
+            disabled: false,
+            revision: 0,
+            created_at: self.clock.now(),
+        };
+        let principal = PrincipalId::ServiceAccount(account.id).to_string();
+        let change = self.change(Deed::done("service_account.create", &principal, name));
+        Ok(stores.service_accounts.create(&account, &change).await?.id)
+    }
+
     fn change(&self, deed: Deed<'_>) -> Change {
         Change::new(Actor::service().entry(&*self.clock, &*self.rng, deed))
     }

@@ -39,7 +39,7 @@ use crate::{http, rpc};
 /// How often this process looks for what other replicas have changed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often expired rows are removed and keys checked for their age.
-const SWEEP_EVERY: Duration = Duration::from_secs(60);
+const SWEEP_EVERY: Duration = Duration::from_mins(1);
 
 portico_feed::frame_codec! {
     /// Frames of WatchCatalogue.
@@ -171,7 +171,6 @@ impl AuthServer {
     }
 
     /// The OAuth endpoints, the well-known documents and the pages.
-    #[must_use]
     pub fn http(&self) -> Router {
         http::router(Arc::clone(&self.app))
     }

@@ -1,1 +1,11 @@
+//! The auth-server as clients and browsers see it, on SQLite, with a clock that the test moves.
 
+mod authorize;
+mod client_profiles;
+mod discovery;
+mod harness;
+mod login;
+mod registration;
+mod revocation;
+mod service_accounts;
+mod token;

@@ -22,14 +22,12 @@ pub(crate) struct FormToken {
 pub(crate) fn issue(app: &App, headers: &HeaderMap) -> FormToken {
     let secure = app.is_secure();
     let login = Cookie::Login.read(headers, secure).unwrap_or_default();
-    match Cookie::Form.read(headers, secure).filter(|value| value.len() == 43) {
-        Some(form) => FormToken { token: derive(&form, &login), set_cookie: None },
-        None => {
-            let fresh = portico_ids::secret_token(&*app.rng);
-            let form = fresh.expose_secret();
-            FormToken { token: derive(form, &login), set_cookie: Cookie::Form.set(form, secure) }
-        }
+    if let Some(form) = Cookie::Form.read(headers, secure).filter(|value| value.len() == 43) {
+        return FormToken { token: derive(&form, &login), set_cookie: None };
     }
+    let fresh = portico_ids::secret_token(&*app.rng);
+    let form = fresh.expose_secret();
+    FormToken { token: derive(form, &login), set_cookie: Cookie::Form.set(form, secure) }
 }
 
 /// Tells whether a form came from one of our pages in this browser.

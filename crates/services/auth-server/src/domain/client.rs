@@ -60,6 +60,7 @@ impl FromStr for Registration {
 }
 
 /// A client.
+#[expect(clippy::struct_field_names, reason = "client_id is the name of the protocol")]
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Client {
     pub(crate) client_id: String,

@@ -36,11 +36,6 @@ impl Issuer {
         self.endpoint.clone().map_or(Target::Root, Target::Endpoint)
     }
 
-    /// Returns the path before `/oauth2/…`.
-    pub(crate) fn path(&self) -> String {
-        self.endpoint.as_ref().map_or_else(String::new, |name| format!("/issuer/{name}"))
-    }
-
     /// Makes the document that both well-known names serve (RFC 8414 §2, OpenID Connect Discovery §3).
     pub(crate) fn metadata(&self, registration: bool) -> AuthorizationServerMetadata {
         let id = self.id();

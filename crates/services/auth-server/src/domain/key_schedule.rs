@@ -10,6 +10,7 @@ pub(crate) const ROTATE_AFTER: Duration = Duration::days(30);
 pub(crate) const LEEWAY: Duration = Duration::seconds(60);
 
 /// The moments of one key.
+#[expect(clippy::struct_field_names, reason = "moments end in _at everywhere")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct KeyTimes {
     pub(crate) created_at: DateTime<Utc>,

@@ -66,22 +66,22 @@ pub(crate) const fn in_words(scope: Scope) -> &'static str {
 mod tests {
     use super::*;
 
-    fn set(text: &str) -> Option<ScopeSet> {
-        Some(text.parse().unwrap())
+    fn granted(requested: &str, target: &Target) -> Result<String, NoScope> {
+        grantable(Some(requested.parse().unwrap()), target).map(|scopes| scopes.to_string())
     }
 
     #[test]
     fn as_14_without_scope_the_default_is_granted() {
         assert_eq!(grantable(None, &Target::Root).unwrap().to_string(), "mcp");
         assert_eq!(grantable(None, &Target::Api).unwrap().to_string(), "registry:read registry:write");
-        assert_eq!(grantable(set("openid"), &Target::Root).unwrap().to_string(), "mcp openid");
+        assert_eq!(granted("openid", &Target::Root).unwrap(), "mcp openid");
     }
 
     #[test]
     fn s1_10_scopes_of_the_other_plane_are_never_granted() {
-        assert_eq!(grantable(set("mcp admin registry:write"), &Target::Root).unwrap().to_string(), "mcp");
-        assert_eq!(grantable(set("mcp admin"), &Target::Api).unwrap().to_string(), "admin");
-        assert!(grantable(set("admin"), &Target::Root).is_err());
-        assert!(grantable(set("mcp"), &Target::Api).is_err());
+        assert_eq!(granted("mcp admin registry:write", &Target::Root).unwrap(), "mcp");
+        assert_eq!(granted("mcp admin", &Target::Api).unwrap(), "admin");
+        assert!(granted("admin", &Target::Root).is_err());
+        assert!(granted("mcp", &Target::Api).is_err());
     }
 }

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::row::{record, scopes_column};
 
 record! {
+    #[expect(clippy::struct_field_names, reason = "code_hash is the column")]
     #[derive(Debug, Clone, PartialEq, Eq)]
     struct Code {
         code_hash: Vec<u8>,
@@ -65,7 +66,7 @@ impl CodeStore {
             .bind(&code.code_challenge)
             .bind(&code.issuer)
             .bind(&code.resource)
-            .bind(scopes_column(&code.scopes))
+            .bind(scopes_column(code.scopes))
             .bind(code.nonce.as_deref())
             .bind(code.authenticated_at)
             .bind(code.expires_at)

@@ -59,7 +59,7 @@ impl ConsentStore {
             .bind(consent.user_id.as_uuid())
             .bind(&consent.client_id)
             .bind(&consent.resource)
-            .bind(scopes_column(&consent.scopes))
+            .bind(scopes_column(consent.scopes))
             .bind(&consent.metadata_hash)
             .bind(consent.granted_at)
             .execute(conn)

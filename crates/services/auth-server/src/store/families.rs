@@ -80,7 +80,7 @@ impl FamilyStore {
             .bind(family.session_id.as_uuid())
             .bind(&family.issuer)
             .bind(&family.resource)
-            .bind(scopes_column(&family.scopes))
+            .bind(scopes_column(family.scopes))
             .bind(family.offline)
             .bind(family.authenticated_at)
             .bind(family.created_at)

@@ -11,7 +11,7 @@ pub(crate) fn scopes(row: &Row<'_>, column: &str) -> sqlx::Result<ScopeSet> {
 }
 
 /// Scopes as they are stored.
-pub(crate) fn scopes_column(scopes: &ScopeSet) -> Json<Vec<String>> {
+pub(crate) fn scopes_column(scopes: ScopeSet) -> Json<Vec<String>> {
     Json(scopes.iter().map(|scope| scope.to_string()).collect())
 }
 

@@ -48,18 +48,14 @@ impl TrustStore {
         // Read first: rows that commit in between are then sent twice rather than never.
         let revision = self.revision().await?;
         let floor: i64 = on_db!(&self.db, pool => sqlx::query_scalar(FLOOR).fetch_one(pool).await?);
-        match since.filter(|since| *since > 0 && *since >= floor && *since <= revision) {
-            Some(since) => {
-                let rows = on_db!(&self.db, pool => {
-                    sqlx::query(CHANGED).bind(since).try_map(read).fetch_all(pool).await?
-                });
-                Ok(TrustChanges { snapshot: false, rows, revision })
-            }
-            None => {
-                let rows = on_db!(&self.db, pool => sqlx::query(ALL).try_map(read).fetch_all(pool).await?);
-                Ok(TrustChanges { snapshot: true, rows, revision })
-            }
-        }
+        let Some(since) = since.filter(|since| *since > 0 && *since >= floor && *since <= revision) else {
+            let rows = on_db!(&self.db, pool => sqlx::query(ALL).try_map(read).fetch_all(pool).await?);
+            return Ok(TrustChanges { snapshot: true, rows, revision });
+        };
+        let rows = on_db!(&self.db, pool => {
+            sqlx::query(CHANGED).bind(since).try_map(read).fetch_all(pool).await?
+        });
+        Ok(TrustChanges { snapshot: false, rows, revision })
     }
 
     /// Reads one item that still stands.

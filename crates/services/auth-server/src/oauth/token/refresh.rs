@@ -45,12 +45,9 @@ pub(super) async fn grant(
     let actor = context.actor.clone().acting_as(PrincipalId::User(family.user_id), &client.client_id);
     // Before the token is used up: a refusal here must not cost the client its chain.
     app.check_target(&PrincipalId::User(family.user_id), &target).await?;
-    let successor = match successor(app, &token, &family, epoch).await? {
-        Some(successor) => successor,
-        None => {
-            revoke_reused(app, &actor, &family).await?;
-            return Err(invalid_grant(REFUSED).into());
-        }
+    let Some(successor) = successor(app, &token, &family, epoch).await? else {
+        revoke_reused(app, &actor, &family).await?;
+        return Err(invalid_grant(REFUSED).into());
     };
     let Some(user) = user else { return Err(invalid_grant(REFUSED).into()) };
     let claimant = Claimant {

@@ -1,0 +1,233 @@
+use chrono::Duration;
+use http::StatusCode;
+
+use super::harness::{Browser, CALLBACK, PASSWORD, Portico, form, request};
+use crate::store::audit::AuditFilter;
+
+#[tokio::test]
+async fn as_16_pages_are_hardened() {
+    let portico = Portico::start().await;
+    let client = portico.public_client(CALLBACK).await;
+    let mut browser = Browser::default();
+    let start = browser.get(&portico, &format!("/oauth2/authorize?{}", form(&request(&client, CALLBACK)))).await;
+    let login = start.location().to_owned();
+    for path in [login.as_str(), "/login", "/oauth2/authorize", "/login/consent?request=x"] {
+        let page = browser.get(&portico, path).await;
+        let policy = page.header("content-security-policy");
+        assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{policy}");
+        assert!(!policy.contains("unsafe") && !policy.contains("script-src"));
+        assert_eq!(page.header("x-frame-options"), "DENY");
+        assert_eq!(page.header("referrer-policy"), "no-referrer");
+        assert_eq!(page.header("cache-control"), "no-store");
+        assert_eq!(page.header("x-content-type-options"), "nosniff");
+        assert!(!page.body.contains("<script") && !page.body.contains("style=") && !page.body.contains(" onclick"));
+    }
+    let page = browser.get(&portico, &login).await;
+    let policy = page.header("content-security-policy");
+    assert!(policy.ends_with("form-action 'self' https://client.example"), "{policy}");
+}
+
+#[tokio::test]
+async fn as_16_forms_without_our_token_are_refused() {
+    let portico = Portico::start().await;
+    let client = portico.public_client(CALLBACK).await;
+    let mut browser = Browser::default();
+    browser.sign_in(&portico, "admin", PASSWORD).await;
+    let start = browser.get(&portico, &format!("/oauth2/authorize?{}", form(&request(&client, CALLBACK)))).await;
+    let sealed = start.parameter("request").unwrap();
+    let mut stranger = Browser::default();
+    let foreign = stranger.get(&portico, "/login").await.field("form");
+    for path in [
+        "/login",
+        "/login/consent",
+        "/account/sign-out",
+        "/account/sessions",
+        "/account/applications",
+        "/account/password",
+    ] {
+        for token in ["", foreign.as_str()] {
+            let pairs = [
+                ("form", token.to_owned()),
+                ("request", sealed.clone()),
+                ("decision", "allow".to_owned()),
+                ("username", "admin".to_owned()),
+                ("password", PASSWORD.to_owned()),
+            ];
+            let answer = browser.submit(&portico, path, &pairs).await;
+            assert_eq!(answer.status, StatusCode::FORBIDDEN, "{path}");
+            assert!(answer.body.contains("The form cannot be accepted"));
+        }
+    }
+    assert_eq!(browser.get(&portico, "/account").await.status, StatusCode::OK, "nothing happened");
+}
+
+#[tokio::test]
+async fn as_16_a_form_from_another_origin_is_refused_even_with_our_token() {
+    let portico = Portico::start().await;
+    let mut browser = Browser::default();
+    let page = browser.get(&portico, "/login").await;
+    let cookies: Vec<String> = browser.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let token = page.field("form");
+    let body = form(&[("form", &token), ("username", "admin"), ("password", PASSWORD)]);
+    let request = http::Request::post("/login")
+        .header("cookie", cookies.join("; "))
+        .header("origin", "https://evil.example")
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(axum::body::Body::from(body))
+        .unwrap();
+    assert_eq!(portico.send(request).await.status, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn s2_14_signing_in_sets_a_new_session_and_the_account_page_shows_it() {
+    let portico = Portico::start().await;
+    let mut browser = Browser::default();
+    let answer = browser.sign_in(&portico, " Admin ", PASSWORD).await;
+    assert_eq!((answer.status, answer.location()), (StatusCode::SEE_OTHER, "/account"));
+    let first = browser.cookies["__Host-portico-login"].clone();
+    let account = browser.get(&portico, "/account").await;
+    assert!(account.body.contains("this browser") && account.body.contains("192.0.2.1"));
+    assert_eq!(browser.get(&portico, "/login").await.location(), "/account");
+    let found = portico.app().stores.sessions.find(&crate::app::secret_hash(&first)).await.unwrap();
+    assert!(found.is_some(), "AS-23: only the hash is stored");
+}
+
+#[tokio::test]
+async fn as_17_a_new_login_ends_the_session_before_it() {
+    let portico = Portico::start().await;
+    let client = portico.public_client(CALLBACK).await;
+    let mut browser = Browser::default();
+    browser.sign_in(&portico, "admin", PASSWORD).await;
+    let first = browser.cookies["__Host-portico-login"].clone();
+    let mut parameters = request(&client, CALLBACK);
+    parameters.push(("prompt", "login"));
+    portico.advance(Duration::seconds(1));
+    portico.authorize(&mut browser, &parameters).await;
+    assert_ne!(browser.cookies["__Host-portico-login"], first);
+    let mut thief = Browser::default();
+    thief.cookies.insert("__Host-portico-login".into(), first);
+    assert_eq!(thief.get(&portico, "/account").await.location(), "/login");
+}
+
+#[tokio::test]
+async fn as_17_sessions_end_when_idle_and_at_their_age() {
+    let portico = Portico::start().await;
+    let mut browser = Browser::default();
+    browser.sign_in(&portico, "admin", PASSWORD).await;
+    portico.advance(Duration::hours(11));
+    assert_eq!(browser.get(&portico, "/account").await.status, StatusCode::OK);
+    portico.advance(Duration::hours(13));
+    assert_eq!(browser.get(&portico, "/account").await.location(), "/login");
+}
+
+#[tokio::test]
+async fn as_43_a_wrong_name_and_a_wrong_password_get_the_same_answer() {
+    let portico = Portico::start().await;
+    let mut bodies = Vec::new();
+    for (name, password) in [("admin", "wrong password here"), ("nobody", PASSWORD)] {
+        let mut browser = Browser::default();
+        let answer = browser.sign_in(&portico, name, password).await;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+        assert!(!browser.cookies.contains_key("__Host-portico-login"));
+        let token = answer.field("form");
+        bodies.push(answer.body.replace(&token, "").replace(name, ""));
+    }
+    assert_eq!(bodies[0], bodies[1]);
+    let filter = AuditFilter { action: Some("session.start".into()), ..AuditFilter::default() };
+    let rows = portico.app().stores.audit.newest(&filter, 10).await.unwrap();
+    let names: Vec<_> = rows.iter().map(|row| (row.outcome.as_str(), row.name.as_str())).collect();
+    assert_eq!(names, [("refused", "admin"), ("refused", "")], "unknown names are not written down");
+}
+
+#[tokio::test]
+async fn as_43_attempts_are_limited_for_an_account_and_an_address() {
+    let portico = Portico::start().await;
+    let mut browser = Browser::default();
+    for _ in 0..10 {
+        let answer = browser.sign_in(&portico, "admin", "wrong password here").await;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+    }
+    let answer = browser.sign_in(&portico, "admin", PASSWORD).await;
+    assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
+    assert!(answer.body.contains("Too many attempts"));
+    portico.advance(Duration::minutes(1));
+    assert_eq!(browser.sign_in(&portico, "admin", PASSWORD).await.status, StatusCode::SEE_OTHER);
+}
+
+#[tokio::test]
+async fn a_sign_in_that_took_too_long_says_so() {
+    let portico = Portico::start().await;
+    let client = portico.public_client(CALLBACK).await;
+    let mut browser = Browser::default();
+    let start = browser.get(&portico, &format!("/oauth2/authorize?{}", form(&request(&client, CALLBACK)))).await;
+    let login = start.location().to_owned();
+    portico.advance(Duration::minutes(15));
+    for path in [login.as_str(), "/login?request=forged", "/login/consent?request=forged"] {
+        let page = browser.get(&portico, path).await;
+        assert_eq!(page.status, StatusCode::BAD_REQUEST);
+        assert!(page.body.contains("This sign-in has expired"));
+    }
+}
+
+#[tokio::test]
+async fn pages_of_the_account_need_a_session() {
+    let portico = Portico::start().await;
+    assert_eq!(portico.get("/account").await.location(), "/login");
+    for path in ["/account/sign-out", "/account/sessions", "/account/applications", "/account/password"] {
+        let answer = portico.post(path, &[]).await;
+        assert_eq!((answer.status, answer.location()), (StatusCode::SEE_OTHER, "/login"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_person_ends_sessions_and_takes_access_away() {
+    let portico = Portico::start().await;
+    let client = portico.public_client(CALLBACK).await;
+    let tokens = portico.tokens(&client, CALLBACK, &[]).await;
+    let mut browser = Browser::default();
+    browser.sign_in(&portico, "admin", PASSWORD).await;
+    let page = browser.get(&portico, "/account").await;
+    assert!(page.body.contains("Test client"));
+    let other = page.field("session");
+    let pairs = [("form", page.field("form")), ("session", other.clone())];
+    let page = browser.submit(&portico, "/account/sessions", &pairs).await;
+    assert!(!page.body.contains(&other), "{}", page.body);
+    let pairs = [("form", page.field("form")), ("client_id", client.clone())];
+    let page = browser.submit(&portico, "/account/applications", &pairs).await;
+    assert!(page.body.contains("No application acts for you"));
+    let access = tokens["access_token"].as_str().unwrap();
+    assert!(portico.app().verifier.verify(access, &portico.claims(access).aud).is_err());
+    let refresh = tokens["refresh_token"].as_str().unwrap();
+    portico.refresh(&client, refresh).await.is_error(StatusCode::BAD_REQUEST, "invalid_grant");
+    let answer = browser.submit(&portico, "/account/sign-out", &[("form", page.field("form"))]).await;
+    assert_eq!(answer.location(), "/login");
+    assert_eq!(browser.get(&portico, "/account").await.location(), "/login");
+}
+
+#[tokio::test]
+async fn a_new_password_signs_everything_out() {
+    let portico = Portico::start().await;
+    let client = portico.public_client(CALLBACK).await;
+    let tokens = portico.tokens(&client, CALLBACK, &[]).await;
+    let mut browser = Browser::default();
+    browser.sign_in(&portico, "admin", PASSWORD).await;
+    let change = |form: String, current: &str, new: &str| {
+        [("form", form), ("current", current.to_owned()), ("new", new.to_owned())]
+    };
+    let page = browser.get(&portico, "/account").await;
+    let answer =
+        browser.submit(&portico, "/account/password", &change(page.field("form"), "wrong", "another password")).await;
+    assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let answer =
+        browser.submit(&portico, "/account/password", &change(page.field("form"), PASSWORD, "short")).await;
+    assert!(answer.body.contains("at least 12 characters"));
+    let answer =
+        browser.submit(&portico, "/account/password", &change(page.field("form"), PASSWORD, "another password")).await;
+    assert_eq!(answer.location(), "/login");
+    assert_eq!(browser.sign_in(&portico, "admin", PASSWORD).await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(browser.sign_in(&portico, "admin", "another password").await.status, StatusCode::SEE_OTHER);
+    let access = tokens["access_token"].as_str().unwrap();
+    assert!(portico.app().verifier.verify(access, &portico.claims(access).aud).is_err());
+    let refresh = tokens["refresh_token"].as_str().unwrap();
+    portico.refresh(&client, refresh).await.is_error(StatusCode::BAD_REQUEST, "invalid_grant");
+}
