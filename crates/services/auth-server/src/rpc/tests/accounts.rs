@@ -72,19 +72,19 @@ async fn clients_are_registered_listed_and_deleted() {
     for fixture in Fixture::all().await {
         let mut root = fixture.administrator().await;
         let request = client("client_secret_basic", "https://a.example/cb");
-        let made = root.clients.create_client(request).await.unwrap().into_inner();
+        let made = root.apps.create_client(request).await.unwrap().into_inner();
         let with_secret = made.client.unwrap();
         let stored = fixture.app.stores.clients.get(&with_secret.client_id).await.unwrap().unwrap();
         assert_eq!(stored.secret_hash, Some(secret_hash(&made.client_secret)));
         let public =
-            root.clients.create_client(client("none", "http://127.0.0.1/cb")).await.unwrap().into_inner();
+            root.apps.create_client(client("none", "http://127.0.0.1/cb")).await.unwrap().into_inner();
         assert!(public.client_secret.is_empty());
 
         let mut ids = Vec::new();
         let mut page_token = String::new();
         loop {
             let request = proto::ListClientsRequest { page_size: 1, page_token };
-            let page = root.clients.list_clients(request).await.unwrap().into_inner();
+            let page = root.apps.list_clients(request).await.unwrap().into_inner();
             ids.extend(page.clients.into_iter().map(|client| (client.client_id, client.registration)));
             page_token = page.next_page_token;
             if page_token.is_empty() {
@@ -95,10 +95,10 @@ async fn clients_are_registered_listed_and_deleted() {
         assert!(ids.iter().all(|(_, registration)| registration == "static"));
 
         let delete = proto::DeleteClientRequest { client_id: with_secret.client_id };
-        root.clients.delete_client(delete.clone()).await.unwrap();
-        refused(root.clients.delete_client(delete).await, Code::NotFound, "not_found");
+        root.apps.delete_client(delete.clone()).await.unwrap();
+        refused(root.apps.delete_client(delete).await, Code::NotFound, "not_found");
         let builtin = proto::DeleteClientRequest { client_id: "portico-cli".to_owned() };
-        refused(root.clients.delete_client(builtin).await, Code::FailedPrecondition, "builtin_client");
+        refused(root.apps.delete_client(builtin).await, Code::FailedPrecondition, "builtin_client");
     }
 }
 
@@ -107,9 +107,9 @@ async fn clients_with_unusable_metadata_are_refused() {
     let fixture = Fixture::new().await;
     let mut root = fixture.administrator().await;
     let plain = client("none", "http://a.example/cb");
-    refused(root.clients.create_client(plain).await, Code::InvalidArgument, "invalid_redirect_uri");
+    refused(root.apps.create_client(plain).await, Code::InvalidArgument, "invalid_redirect_uri");
     let unknown = client("password", "https://a.example/cb");
-    refused(root.clients.create_client(unknown).await, Code::InvalidArgument, "invalid_client_metadata");
+    refused(root.apps.create_client(unknown).await, Code::InvalidArgument, "invalid_client_metadata");
 }
 
 #[tokio::test]

@@ -15,6 +15,8 @@ async fn a_grant_takes_names_and_ids() {
         let automaton = format!("service-account:{automaton}");
         let by_name = root.grant("ada", "agent", "time").await;
         assert_eq!((by_name.principal.as_str(), by_name.role_name.as_str()), (ada.as_str(), "agent"));
+        // Ids, and so lists, are ordered by the millisecond.
+        fixture.clock.advance(chrono::Duration::milliseconds(1));
         let by_id = root.grant(&ada, &by_name.role_id, "*").await;
         assert_eq!((by_id.principal.as_str(), by_id.endpoint.as_str()), (ada.as_str(), "*"));
         assert_eq!(root.grant("robot", "agent", "time").await.principal, automaton);

@@ -156,7 +156,7 @@ async fn secrets_are_in_the_one_answer_and_nowhere_else() {
         request_id: "r4".to_owned(),
         ..Default::default()
     };
-    let client = root.clients.create_client(request).await.unwrap().into_inner().client_secret;
+    let client = root.apps.create_client(request).await.unwrap().into_inner().client_secret;
     let secrets = [CHOSEN, &bob, &reset, &automaton.client_secret, &rotated, &client];
     assert!(secrets.iter().all(|secret| secret.len() >= 20));
     assert!(ada.generated_password.is_empty());
@@ -165,7 +165,7 @@ async fn secrets_are_in_the_one_answer_and_nowhere_else() {
     let users = root.users.list_users(proto::ListUsersRequest::default()).await.unwrap();
     let accounts =
         root.accounts.list_service_accounts(proto::ListServiceAccountsRequest::default()).await.unwrap();
-    let clients = root.clients.list_clients(proto::ListClientsRequest::default()).await.unwrap();
+    let clients = root.apps.list_clients(proto::ListClientsRequest::default()).await.unwrap();
     let audit = proto::ListAuditRequest { page_size: 500, ..Default::default() };
     let audit = root.audit.list_audit(audit).await.unwrap();
     write!(seen, "{users:?}{accounts:?}{clients:?}{audit:?}").unwrap();
