@@ -11,19 +11,23 @@ use super::login_file::write_private;
 
 /// What other commands need to reach a running `portico dev`. The file has mode 0600.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct ReadyFile {
+pub struct ReadyFile {
     /// Public origin: MCP, OAuth, pages.
-    pub(crate) origin: Url,
+    pub origin: Url,
     /// Address of the gRPC API.
-    pub(crate) grpc: Url,
+    pub grpc: Url,
     /// Address of health and metrics.
-    pub(crate) admin: Url,
-    pub(crate) admin_username: String,
+    pub admin: Url,
+    /// Who may administer in the browser.
+    pub admin_username: String,
     #[serde(serialize_with = "exposed")]
-    pub(crate) admin_password: SecretString,
-    pub(crate) client_id: String,
+    /// The administrator's password.
+    pub admin_password: SecretString,
+    /// The service account of the command line.
+    pub client_id: String,
     #[serde(serialize_with = "exposed")]
-    pub(crate) client_secret: SecretString,
+    /// Its secret.
+    pub client_secret: SecretString,
 }
 
 impl ReadyFile {

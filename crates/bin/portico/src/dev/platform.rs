@@ -136,7 +136,7 @@ impl Shared {
         };
         let sealer = Sealer::new(&ground.keys, ground.rng.clone());
         let trust_feed = TrustFeed {
-            link: exchange.link(AUTH_SERVER, PeerIdentity::new(GATEWAY)?),
+            link: exchange.link(AUTH_SERVER, PeerIdentity::new(GATEWAY)),
             disk: Some(DiskCopy::Sealed(data_dir.service(GATEWAY).join("trust.feed"), sealer.clone())),
             clock: ground.clock.clone(),
         };
@@ -170,7 +170,7 @@ impl Shared {
             coordination: self.coordination.clone(),
             sealer: self.sealer.clone(),
             handles: self.handles.clone(),
-            registry: self.exchange.link(REGISTRY, PeerIdentity::new(AUTH_SERVER)?),
+            registry: self.exchange.link(REGISTRY, PeerIdentity::new(AUTH_SERVER)),
             metrics: ground.metrics.clone(),
             readiness: ground.readiness.clone(),
             tasks: ground.tasks.clone(),
@@ -210,7 +210,7 @@ impl Shared {
             clock: ground.clock.clone(),
             rng: ground.rng.clone(),
             coordination: self.coordination.clone(),
-            registry: self.exchange.link(REGISTRY, PeerIdentity::new(GATEWAY)?),
+            registry: self.exchange.link(REGISTRY, PeerIdentity::new(GATEWAY)),
             trust: self.trust.clone(),
             handles: self.handles.clone(),
             sealer: self.sealer.clone(),
@@ -227,7 +227,7 @@ impl Shared {
             clock: ground.clock.clone(),
             rng: ground.rng.clone(),
             events: self.coordination.events(),
-            registry: self.exchange.link(REGISTRY, PeerIdentity::new(WORKER)?),
+            registry: self.exchange.link(REGISTRY, PeerIdentity::new(WORKER)),
             outbound: self.outbound.clone(),
             metrics: ground.metrics.clone(),
             readiness: ground.readiness.clone(),

@@ -25,6 +25,7 @@ pub struct DevSettings {
     pub admin_listen: SocketAddr,
     /// Origin that everybody uses, exact; without it, the address that is listened on. It takes the place of the
     /// origin in the sections below.
+    #[schemars(with = "Option<String>")]
     pub public_origin: Option<Url>,
     /// Where databases, keys and the last copies of the feeds live. One process at a time.
     pub data_dir: PathBuf,
