@@ -3,12 +3,13 @@
 use aws_lc_rs::digest;
 use portico_authn::Caller;
 use portico_telemetry::trace_context::TraceContext;
-use portico_telemetry::{CorrelationId, Metrics};
+use portico_telemetry::{CORRELATION_HEADER, CorrelationId, Metrics};
 use portico_transport::PeerAddr;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prost::Message;
+use tonic::metadata::{Ascii, MetadataKey, MetadataMap, MetadataValue};
 use tonic::{Request, Response, Status};
 
 use super::Registry;
@@ -69,10 +70,19 @@ impl Registry {
         action: &'static str,
         outcome: Result<T, RegistryError>,
     ) -> Result<Response<T>, Status> {
+        let correlation = actor.origin.correlation_id.parse::<MetadataValue<Ascii>>().ok();
+        let tell = |metadata: &mut MetadataMap| {
+            let name = MetadataKey::<Ascii>::from_bytes(CORRELATION_HEADER.as_str().as_bytes());
+            if let (Some(correlation), Ok(name)) = (correlation, name) {
+                metadata.insert(name, correlation);
+            }
+        };
         match outcome {
             Ok(message) => {
                 self.calls.count(action, "ok");
-                Ok(Response::new(message))
+                let mut response = Response::new(message);
+                tell(response.metadata_mut());
+                Ok(response)
             }
             Err(error) => {
                 self.calls.count(action, error.reason());
@@ -85,7 +95,9 @@ impl Registry {
                     correlation.id = actor.origin.correlation_id,
                     "registry call refused"
                 );
-                Err(error.into())
+                let mut status = Status::from(error);
+                tell(status.metadata_mut());
+                Err(status)
             }
         }
     }

@@ -12,6 +12,7 @@ use super::change::{Change, Once};
 use super::events;
 use super::paging::{Asked, Page, Scan};
 use crate::convert;
+use crate::domain::env_schema::EnvSchema;
 use crate::domain::instance::{Health, Instance, InstanceDetails, InstanceField};
 use crate::domain::json_spec::JsonSpec;
 use crate::domain::secret::SecretRef;
@@ -51,11 +52,14 @@ impl Service {
         let server = self.server_of(&mut session, draft.server_id).await?;
         drop(session);
         self.require_visible(actor, &server, Action::InstanceCreate)?;
-        let spec = self.vetted(&draft.details, &server).await?;
+        self.vetted(&draft.details, &server.details.env_schema).await?;
         let mut change = self.change(actor).await?;
         if let Some(answer) = change.earlier(once.as_ref()).await? {
             return Ok(answer);
         }
+        // The server may have changed while its address was looked up.
+        let server = self.changeable_server(&mut change, actor, server.id, Action::InstanceCreate).await?;
+        let spec = JsonSpec::parse(draft.details.json_spec.clone(), &server.details.env_schema)?;
         let instance = self.add_instance(&mut change, actor, (&server, draft.details, &spec)).await?;
         let answer = proto::CreateInstanceResponse { instance: Some(convert::instance(instance)) };
         change.keep(once.as_ref(), &answer).await?;
@@ -63,20 +67,12 @@ impl Service {
         Ok(answer)
     }
 
-    /// Parses a document against its server and asks the address guard, which may look names up: so before the
-    /// transaction, never inside it.
+    /// Parses a document against its server's schema and asks the address guard, which may look names up: so before
+    /// the transaction, never inside it.
     pub(super) async fn vetted(
         &self,
         details: &InstanceDetails,
-        server: &Server,
-    ) -> Result<JsonSpec, RegistryError> {
-        self.vetted_against(details, &server.details.env_schema).await
-    }
-
-    pub(super) async fn vetted_against(
-        &self,
-        details: &InstanceDetails,
-        schema: &crate::domain::env_schema::EnvSchema,
+        schema: &EnvSchema,
     ) -> Result<JsonSpec, RegistryError> {
         let spec = JsonSpec::parse(details.json_spec.clone(), schema)?;
         self.outbound.check_url(&spec.url.endpoint).await.map_err(|refused| {
@@ -183,16 +179,24 @@ impl Service {
         let server = self.server_of(&mut session, before.server_id).await?;
         drop(session);
         self.require_visible_instance(actor, &server, Action::InstanceUpdate)?;
-        if before.revision != update.expected {
+        let expected = update.expected;
+        if before.revision != expected {
             return Err(RegistryError::Stale { kind: KIND, current: before.revision });
         }
-        let expected = update.expected;
         let mut instance = Instance { details: merged(before.details.clone(), update)?, ..before.clone() };
-        let spec = self.vetted(&instance.details, &server).await?;
-        let mut change = self.change(actor).await?;
-        self.require_secrets(&mut change, actor, &spec.secrets).await?;
-        if instance.details.json_spec != before.details.json_spec {
+        let readdressed = instance.details.json_spec != before.details.json_spec;
+        if readdressed {
+            self.vetted(&instance.details, &server.details.env_schema).await?;
             instance.health = Health::unseen();
+        }
+        let mut change = self.change(actor).await?;
+        // The server may have changed while the address was looked up; the instance is compared below.
+        let server =
+            servers::get(change.conn(), server.id).await?.ok_or(RegistryError::NotFound { kind: KIND })?;
+        self.require_visible_instance(actor, &server, Action::InstanceUpdate)?;
+        let spec = JsonSpec::parse(instance.details.json_spec.clone(), &server.details.env_schema)?;
+        if readdressed {
+            self.require_secrets(&mut change, actor, &spec.secrets).await?;
         }
         instance.updated_at = change.now();
         instance.revision = change.revision();

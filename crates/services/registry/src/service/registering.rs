@@ -29,7 +29,7 @@ impl Service {
             self.require(actor, action, &Resource::Deployment)?;
         }
         let instance = InstanceDetails::parse(INSTANCE, String::new(), json_spec)?;
-        let spec = self.vetted_against(&instance, &draft.details.env_schema).await?;
+        let spec = self.vetted(&instance, &draft.details.env_schema).await?;
         let mut change = self.change(actor).await?;
         if let Some(answer) = change.earlier(once.as_ref()).await? {
             return Ok(answer);

@@ -44,6 +44,17 @@ async fn s4_19_s4_21_s4_44_an_instance_is_created_read_listed_changed_and_delete
         owner.instances.update_instance(request.clone()).await.unwrap().into_inner().instance.unwrap();
     assert_eq!((updated.name.as_str(), updated.json_spec), ("second", Some(changed)));
     refused(owner.instances.update_instance(request).await, Code::Aborted, "stale_revision");
+    let renamed = proto::UpdateInstanceRequest {
+        instance: Some(proto::Instance {
+            id: second.id.clone(),
+            name: "third".to_owned(),
+            ..Default::default()
+        }),
+        update_mask: Some(mask(&["name"])),
+        expected_revision: updated.revision,
+    };
+    let updated = owner.instances.update_instance(renamed).await.unwrap().into_inner().instance.unwrap();
+    assert_eq!((updated.name.as_str(), updated.json_spec.is_some()), ("third", true));
     let delete = proto::DeleteInstanceRequest { id: second.id.clone(), expected_revision: updated.revision };
     owner.instances.delete_instance(delete.clone()).await.unwrap();
     refused(owner.instances.delete_instance(delete).await, Code::NotFound, "not_found");

@@ -277,3 +277,18 @@ async fn deleting_a_server_takes_its_instances_its_endpoint_and_its_place_in_vir
     // The name is free again.
     owner.register("one").await;
 }
+
+#[tokio::test]
+async fn every_answer_and_every_refusal_names_its_correlation_id() {
+    let mut fixture = Fixture::new().await;
+    let mut owner = fixture.publisher();
+    let mut request = tonic::Request::new(registration("weather"));
+    request.metadata_mut().insert("x-correlation-id", "my-request-1".parse().unwrap());
+    let answer = owner.servers.register_server(request).await.unwrap();
+    assert_eq!(answer.metadata().get("x-correlation-id").unwrap(), "my-request-1");
+    let refusal = owner.servers.register_server(registration("weather")).await.unwrap_err();
+    assert!(refusal.metadata().get("x-correlation-id").is_some_and(|id| id.len() == 36));
+    let mut admin = fixture.admin();
+    let filter = proto::ListAuditRequest { correlation_id: "my-request-1".to_owned(), ..Default::default() };
+    assert_eq!(admin.audit.list_audit(filter).await.unwrap().into_inner().records.len(), 3);
+}
