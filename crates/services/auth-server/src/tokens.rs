@@ -81,9 +81,11 @@ impl App {
 
     /// Makes an access token (RFC 9068 §2) with the roles that count for its audience.
     pub(crate) async fn access_token(&self, claimant: Claimant<'_>) -> Result<TokenResponse, MintError> {
-        let roles = self.check_target(&claimant.subject, claimant.target).await?;
+        // In this order: a change that comes in between makes the token older than itself, and so revokes it.
+        let now = self.clock.now();
         let revoked = self.stores.trust.get(&principal_key(&claimant.subject.to_string())).await?;
-        let iat = revocation::issued_at(self.clock.now(), revoked.and_then(|row| row.not_before));
+        let iat = revocation::issued_at(now, revoked.and_then(|row| row.not_before));
+        let roles = self.check_target(&claimant.subject, claimant.target).await?;
         let lifetime = self.settings.token_lifetime().num_seconds();
         let claims = AccessTokenClaims {
             iss: self.resources.origin().to_owned(),

@@ -70,6 +70,19 @@ pub(crate) fn principal_revoked(principal: &str, now: DateTime<Utc>, token_lifet
     put(principal_key(principal), Value::Revocation(item), Some(not_before), Some(expires))
 }
 
+/// The same revocation from a later moment on; anything else stays as it is.
+pub(crate) fn postponed(entry: &TrustEntry, not_before: DateTime<Utc>) -> TrustEntry {
+    let mut entry = entry.clone();
+    if let Ok(TrustItem { key, value: Some(Value::Revocation(revocation)) }) =
+        TrustItem::decode(entry.value.as_slice())
+    {
+        let revocation = TrustRevocation { not_before: Some(timestamp(not_before)), ..revocation };
+        entry.value = TrustItem { key, value: Some(Value::Revocation(revocation)) }.encode_to_vec();
+        entry.not_before = Some(not_before);
+    }
+    entry
+}
+
 /// Ends every token that came of one authorization.
 pub(crate) fn grant_revoked(grant: &str, now: DateTime<Utc>, token_lifetime: Duration) -> TrustWrite {
     let expires = now + revocation_lifetime(token_lifetime);

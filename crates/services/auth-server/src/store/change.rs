@@ -1,11 +1,15 @@
 //! What every change carries inside its transaction: a revision, an audit row, trust items, the answer to repeat.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use portico_db::{Conn, StoreError, Tx, idempotency, on_tx};
 use uuid::Uuid;
+
+use crate::domain::revocation;
+use crate::trust::postponed;
 
 /// One audit row.
 #[derive(Debug, Clone, Default)]
@@ -122,8 +126,27 @@ impl Change {
     }
 }
 
+impl TrustEntry {
+    /// A revocation of a principal takes effect after every earlier one.
+    async fn after_earlier_ones(
+        &self,
+        conn: Conn<'_>,
+        now: DateTime<Utc>,
+    ) -> Result<Cow<'_, Self>, StoreError> {
+        const SQL: &str = "SELECT not_before FROM trust_items WHERE key = $1";
+        let Some(wanted) = self.not_before else { return Ok(Cow::Borrowed(self)) };
+        let earlier: Option<Option<DateTime<Utc>>> =
+            on_tx!(conn, conn => sqlx::query_scalar(SQL).bind(&self.key).fetch_optional(conn).await?);
+        let not_before = revocation::not_before_again(wanted, earlier.flatten(), now);
+        if not_before == wanted {
+            return Ok(Cow::Borrowed(self));
+        }
+        Ok(Cow::Owned(postponed(self, not_before)))
+    }
+}
+
 impl TrustWrite {
-    async fn apply(&self, conn: Conn<'_>, revision: i64, now: DateTime<Utc>) -> Result<(), StoreError> {
+    async fn apply(&self, mut conn: Conn<'_>, revision: i64, now: DateTime<Utc>) -> Result<(), StoreError> {
         const PUT: &str = "INSERT INTO trust_items (key, value, removed, revision, not_before, changed_at, expires_at) \
              VALUES ($1, $2, FALSE, $3, $4, $5, $6) \
              ON CONFLICT (key) DO UPDATE SET value = excluded.value, removed = FALSE, revision = excluded.revision, \
@@ -131,16 +154,19 @@ impl TrustWrite {
         const REMOVE: &str = "UPDATE trust_items SET removed = TRUE, revision = $2, changed_at = $3 \
              WHERE key = $1 AND removed = FALSE";
         match self {
-            Self::Put(entry) => on_tx!(conn, conn => sqlx::query(PUT)
-                .bind(&entry.key)
-                .bind(&entry.value)
-                .bind(revision)
-                .bind(entry.not_before)
-                .bind(now)
-                .bind(entry.expires_at)
-                .execute(conn)
-                .await
-                .map(drop)?),
+            Self::Put(entry) => {
+                let entry = entry.after_earlier_ones(conn.reborrow(), now).await?;
+                on_tx!(conn, conn => sqlx::query(PUT)
+                    .bind(&entry.key)
+                    .bind(&entry.value)
+                    .bind(revision)
+                    .bind(entry.not_before)
+                    .bind(now)
+                    .bind(entry.expires_at)
+                    .execute(conn)
+                    .await
+                    .map(drop)?);
+            }
             Self::Remove(key) => on_tx!(conn, conn => sqlx::query(REMOVE)
                 .bind(key)
                 .bind(revision)

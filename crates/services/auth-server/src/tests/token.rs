@@ -250,11 +250,15 @@ async fn as_23_nothing_that_grants_access_is_stored_in_the_clear() {
         .await
         .unwrap();
     for table in tables {
-        let rows = sqlx::query(sqlx::AssertSqlSafe(format!("SELECT * FROM \"{table}\""))).fetch_all(pool).await.unwrap();
+        let rows = sqlx::query(sqlx::AssertSqlSafe(format!("SELECT * FROM \"{table}\"")))
+            .fetch_all(pool)
+            .await
+            .unwrap();
         for row in rows {
             for column in 0..sqlx::Row::len(&row) {
-                let bytes: Vec<u8> =
-                    sqlx::Row::try_get_unchecked::<Option<Vec<u8>>, _>(&row, column).unwrap().unwrap_or_default();
+                let bytes: Vec<u8> = sqlx::Row::try_get_unchecked::<Option<Vec<u8>>, _>(&row, column)
+                    .unwrap()
+                    .unwrap_or_default();
                 for secret in [code.as_str(), refresh, successor] {
                     let found = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
                     assert!(!found, "{table}, column {column}");
@@ -276,9 +280,35 @@ async fn s1_11_a_disabled_person_gets_no_new_token() {
     let tokens = portico.tokens(&client, CALLBACK, &[]).await;
     let app = portico.app();
     let user = app.stores.users.find("admin").await.unwrap().unwrap();
+    second_administrator(app).await;
     let update = crate::store::users::UserUpdate { disabled: Some(true), ..Default::default() };
     let change = app.change(&crate::actor::Actor::service(), crate::actor::Deed::done("user.update", "", ""));
     app.stores.users.update(user.id, user.revision, &update, &change).await.unwrap();
     let answer = portico.refresh(&client, text(&tokens, "refresh_token")).await;
     answer.is_error(StatusCode::BAD_REQUEST, "invalid_grant");
+}
+
+/// The last administrator could not be disabled.
+async fn second_administrator(app: &crate::app::App) {
+    let change = app.change(&crate::actor::Actor::service(), crate::actor::Deed::done("user.create", "", ""));
+    let user = crate::store::users::NewUser {
+        id: portico_ids::UserId::generate(&*app.clock, &*app.rng),
+        username: "second".to_owned(),
+        display_name: String::new(),
+        email: String::new(),
+        password_hash: String::new(),
+    };
+    app.stores.users.create(&user, &change).await.unwrap();
+    let role = app.stores.roles.find("administrator").await.unwrap().unwrap();
+    let grant = crate::store::grants::Grant {
+        id: portico_ids::GrantId::generate(&*app.clock, &*app.rng),
+        principal: format!("user:{}", user.id),
+        role_id: role.id,
+        role_name: role.name,
+        endpoint: "*".to_owned(),
+        created_at: app.clock.now(),
+    };
+    let change =
+        app.change(&crate::actor::Actor::service(), crate::actor::Deed::done("grant.create", "", ""));
+    app.stores.grants.create(&grant, &change).await.unwrap();
 }
