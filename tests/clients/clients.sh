@@ -1,0 +1,138 @@
+#!/usr/bin/env bash
+# Real clients and real servers, with the packages as their authors publish them.
+#   clients.sh setup           installs them under .cache/
+#   clients.sh test PORTICO    starts that binary; every client signs in and calls, every server behaves through
+#                              Portico as it does directly (differences.txt holds the differences: none)
+set -euo pipefail
+# shellcheck source=tests/scripts/steps.sh
+source "$(dirname "$0")/../scripts/steps.sh"
+here=$root/tests/clients
+dir=$cache/clients
+npm_packages=(node@24.21.0 @modelcontextprotocol/inspector@2.12.0 @modelcontextprotocol/sdk@1.32.2
+  @modelcontextprotocol/client@2.4.0 @modelcontextprotocol/server-everything@2026.8.31)
+# fastmcp 4.1.3 and newer want a newer certifi than every index has.
+pip_packages=(mcp==2.3.0 fastmcp==4.1.2)
+
+setup() {
+  local wanted="${npm_packages[*]} ${pip_packages[*]}"
+  [ "$(cat "$dir/installed" 2>/dev/null || true)" = "$wanted" ] && return
+  rm -rf "$dir"
+  mkdir -p "$dir"
+  cd "$dir"
+  echo '{ "private": true }' >package.json
+  python3 -m venv python
+  python/bin/pip install --quiet --disable-pip-version-check "${pip_packages[@]}" &
+  local pip=$!
+  npm install --silent --no-audit --no-fund --save-exact "${npm_packages[@]}"
+  wait "$pip"
+  echo "$wanted" >installed
+}
+
+free_port() {
+  python3 -c 'import socket; s=socket.socket(); s.bind(("127.0.0.1",0)); print(s.getsockname()[1])'
+}
+
+# until_listening PORT: waits for a server, 30 s at most.
+until_listening() {
+  for _ in $(seq 300); do
+    (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null && return
+    sleep 0.1
+  done
+  echo "nothing listens on port $1" >&2
+  return 1
+}
+
+# start NAME COMMAND …: in the background, with a log of its own; ended by stop_all.
+pids=()
+start() {
+  local name=$1
+  shift
+  "$@" >"$work/$name.log" 2>&1 &
+  pids+=($!)
+}
+
+stop_all() {
+  # Those that ended by themselves are no problem.
+  kill "${pids[@]}" 2>/dev/null || true
+  wait "${pids[@]}" 2>/dev/null || true
+  rm -rf "$work"
+}
+
+# parity NAME URL: prints the differences between the server itself and the server through Portico.
+parity() {
+  local name=$1 token
+  "$portico" --ready-file "$work/ready.json" server register "$name" --url "$2" >/dev/null
+  token=$("$portico" --ready-file "$work/ready.json" token --endpoint "$name")
+  node "$here/parity.mjs" "$name" "$2" >"$work/$name.direct"
+  node "$here/parity.mjs" "$name" "$origin/$name/mcp" "$token" >"$work/$name.through"
+  [ "$(wc -l <"$work/$name.direct")" -ge 20 ] || { echo "$name: too few scenarios ran"; cat "$work/$name.direct"; }
+  diff "$work/$name.direct" "$work/$name.through" || true
+}
+
+run_tests() {
+  portico=$1
+  [ -f "$dir/installed" ] || { echo "run clients.sh setup first" >&2; exit 1; }
+  export PATH=$dir/node_modules/node/bin:$PATH CLIENTS_DIR=$dir PYTHONDONTWRITEBYTECODE=1
+  work=$(mktemp -d)
+  trap stop_all EXIT
+  start portico "$portico" dev --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0 --data-dir "$work/data" \
+    --ready-file "$work/ready.json"
+  local everything fastmcp library
+  everything=$(free_port) fastmcp=$(free_port) library=$(free_port)
+  start everything env PORT="$everything" "$dir/node_modules/.bin/mcp-server-everything" streamableHttp
+  start fastmcp "$dir/python/bin/python" "$here/fastmcp_server.py" "$fastmcp"
+  start library node "$here/typescript-server.mjs" "$library"
+  for _ in $(seq 300); do
+    [ -f "$work/ready.json" ] && break
+    sleep 0.1
+  done
+  [ -f "$work/ready.json" ] || { cat "$work/portico.log" >&2; exit 1; }
+  origin=$(node -p 'JSON.parse(require("fs").readFileSync(process.argv[1])).origin.replace(/\/$/, "")' "$work/ready.json")
+  until_listening "$everything"
+  until_listening "$fastmcp"
+  until_listening "$library"
+
+  local jobs=() job status=0
+  run_job() { # NAME COMMAND …
+    local name=$1
+    shift
+    jobs+=("$name")
+    { "$@" >"$work/$name.out" 2>&1 && echo ok || echo failed; } >"$work/$name.status" &
+    waits+=($!)
+  }
+  local waits=()
+  run_job python "$dir/python/bin/python" "$here/python_sdk.py" "$work/ready.json"
+  run_job sdk-1 node "$here/typescript-sdk.mjs" 1 "$work/ready.json"
+  run_job client-2 node "$here/typescript-sdk.mjs" 2 "$work/ready.json"
+  run_job inspector node "$here/inspector.mjs" "$work/ready.json"
+  run_job everything-parity parity everything "http://127.0.0.1:$everything/mcp"
+  run_job fastmcp-parity parity fastmcp "http://127.0.0.1:$fastmcp/mcp"
+  run_job library-parity parity library "http://127.0.0.1:$library/mcp"
+  wait "${waits[@]}"
+  cat "$work"/*-parity.out >"$work/differences"
+  for job in "${jobs[@]}"; do
+    if [ "$(cat "$work/$job.status")" != ok ]; then
+      printf '    %s: FAILED\n' "$job" >&2
+      sed 's/^/      /' "$work/$job.out" >&2
+      status=1
+    elif [[ $job != *-parity ]]; then
+      sed 's/^/    /' "$work/$job.out"
+    fi
+  done
+  if ! diff "$here/differences.txt" "$work/differences" >&2; then
+    echo "a server behaves through Portico in another way than directly (lines with > are new)" >&2
+    status=1
+  elif [ "$status" = 0 ]; then
+    echo "    server-everything, fastmcp and a TypeScript server: the same through Portico as directly"
+  fi
+  return "$status"
+}
+
+case ${1:-} in
+setup) setup ;;
+test) run_tests "${2:?the binary to test}" ;;
+*)
+  sed -n '2,5p' "$0" | sed 's/^# \{0,1\}//' >&2
+  exit 2
+  ;;
+esac

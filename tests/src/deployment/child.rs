@@ -1,0 +1,120 @@
+//! `portico` as a process.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Mutex;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::process::Command;
+
+use super::Plan;
+use crate::{DEADLINE, eventually, within};
+
+/// A `portico dev`. It is killed when it is dropped.
+#[derive(Debug)]
+pub struct Child {
+    process: Mutex<Option<tokio::process::Child>>,
+    id: u32,
+    log: PathBuf,
+    ready_file: PathBuf,
+}
+
+/// How a process ended.
+#[derive(Debug)]
+pub struct Exit {
+    pub code: Option<i32>,
+    pub output: String,
+}
+
+impl Child {
+    /// Starts it and waits for the ready file.
+    pub async fn start(plan: &Plan) -> Self {
+        let child = Self::spawn(plan, &[]);
+        let ready = async || {
+            let ended = child.process.lock().unwrap().as_mut().unwrap().try_wait().unwrap();
+            assert!(ended.is_none(), "portico dev ended with {ended:?}:\n{}", child.output());
+            // It is written in one step.
+            child.ready_file.exists().then_some(())
+        };
+        eventually(DEADLINE, "the ready file", ready).await;
+        child
+    }
+
+    /// Starts it with further arguments and does not wait.
+    #[must_use]
+    pub fn spawn(plan: &Plan, arguments: &[&str]) -> Self {
+        let ready_file = plan.ready_file();
+        let _ = std::fs::remove_file(&ready_file);
+        let log = plan.data.path().join("log");
+        let output = std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
+        let mut command = portico();
+        command
+            .args(["dev", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data-dir"])
+            .arg(plan.data_dir())
+            .arg("--ready-file")
+            .arg(&ready_file)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().unwrap())
+            .stderr(output);
+        for (key, value) in &plan.settings {
+            command.env(format!("PORTICO_{}", key.to_uppercase().replace('.', "__")), value);
+        }
+        let process = command.spawn().expect("portico starts");
+        let id = process.id().unwrap();
+        Self { process: Mutex::new(Some(process)), id, log, ready_file }
+    }
+
+    #[must_use]
+    pub fn ready_file(&self) -> Vec<u8> {
+        std::fs::read(&self.ready_file).unwrap()
+    }
+
+    /// Everything that it has written so far.
+    #[must_use]
+    pub fn output(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    pub fn signal(&self, name: &str) {
+        let sent =
+            std::process::Command::new("kill").args([&format!("-{name}"), &self.id.to_string()]).status();
+        assert!(sent.unwrap().success());
+    }
+
+    /// Waits for its end.
+    pub async fn exit(&self) -> Exit {
+        let mut process = self.process.lock().unwrap().take().expect("a process that nobody has waited for");
+        let status = within(DEADLINE, "the end of portico dev", process.wait()).await.unwrap();
+        Exit { code: status.code(), output: self.output() }
+    }
+}
+
+/// The binary lies beside the test binaries: Cargo builds it for them.
+fn portico() -> Command {
+    let test = std::env::current_exe().unwrap();
+    let mut command = Command::new(test.ancestors().nth(2).unwrap().join("portico-under-test"));
+    command.kill_on_drop(true).env_remove("PORTICO_READY_FILE");
+    command
+}
+
+/// Runs a command of `portico` to its end.
+pub async fn command(arguments: &[&str], input: &str) -> Exit {
+    let mut process = portico()
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("portico starts");
+    process.stdin.take().unwrap().write_all(input.as_bytes()).await.unwrap();
+    let (mut out, mut err) = (process.stdout.take().unwrap(), process.stderr.take().unwrap());
+    let (mut output, mut errors) = (String::new(), String::new());
+    let run = async {
+        let (out, err) = tokio::join!(out.read_to_string(&mut output), err.read_to_string(&mut errors));
+        out.and(err).unwrap();
+        process.wait().await.unwrap()
+    };
+    let status = within(DEADLINE, "a command", run).await;
+    Exit { code: status.code(), output: output + &errors }
+}

@@ -1,0 +1,60 @@
+//! The newcomer's path: what `portico dev` prints works as printed.
+
+use std::time::{Duration, Instant};
+
+use acceptance::deployment::{Deployment, Plan};
+use serde_json::Value;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s0_25_s1_25_the_demo_tool_is_callable_by_the_printed_command() {
+    let deployment = Plan::new().child().start().await;
+    let printed = deployment.child().output();
+    assert!(printed.contains("call demo"), "{printed}");
+    for client in ["Claude Code", "VS Code", "Cursor", "nspector"] {
+        assert!(printed.contains(client), "{client} is not in:\n{printed}");
+    }
+    let list = deployment.cli(&["call", "demo"]).await;
+    assert_eq!(list.code, Some(0), "{}", list.output);
+    let tools: Vec<&str> = list.output.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    assert!(tools.len() >= 5, "{}", list.output);
+    // The first printed call works word for word.
+    let line = printed.lines().find(|line| line.contains(" call demo ")).expect("a printed call");
+    let words: Vec<&str> = line[line.find("call demo").unwrap()..].split_whitespace().collect();
+    let words: Vec<String> =
+        words.iter().map(|word| word.trim_matches('\'').trim_matches('"').to_owned()).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let called = deployment.cli(&words).await;
+    assert_eq!(called.code, Some(0), "{words:?}: {}", called.output);
+    deployment.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_later_start_answers_soon_and_has_the_same_identities() {
+    let deployment = Deployment::start().await;
+    let before = deployment.ready.clone();
+    let plan = deployment.stop().await;
+    let begin = Instant::now();
+    let deployment = plan.start().await;
+    // Two seconds is the promise of a release build; this one is not optimised and shares its processors.
+    assert!(begin.elapsed() < Duration::from_secs(6), "{:?}", begin.elapsed());
+    assert_eq!(deployment.ready.client_id, before.client_id);
+    assert_eq!(deployment.ready.admin_password, before.admin_password);
+    deployment.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_explains_mistakes() {
+    let deployment = Deployment::start().await;
+    let unknown_tool = deployment.cli(&["call", "demo", "no_such_tool"]).await;
+    assert_eq!(unknown_tool.code, Some(1));
+    assert!(unknown_tool.output.contains("no_such_tool") && unknown_tool.output.contains("there are"));
+    let unknown_endpoint = deployment.cli(&["call", "nothing"]).await;
+    assert_eq!(unknown_endpoint.code, Some(1));
+    let nowhere = acceptance::deployment::command(&["--ready-file", "/nowhere", "server", "list"], "").await;
+    assert_eq!(nowhere.code, Some(1));
+    assert!(nowhere.output.contains("portico dev"), "{}", nowhere.output);
+    let token = deployment.cli(&["--json", "token", "--endpoint", "demo"]).await;
+    let token: Value = serde_json::from_str(&token.output).unwrap();
+    assert_eq!(token["resource"], deployment.resource("demo"));
+    deployment.stop().await;
+}

@@ -1,0 +1,124 @@
+//! Servers that stall, lie, break off or are not there: the agent gets a clear error, Portico and the others go on.
+
+use std::time::Duration;
+
+use acceptance::deployment::{Deployment, Plan};
+use acceptance::http::Answer;
+use acceptance::mcp::{Session, Stateless};
+use acceptance::upstream::{Era, Mood, Upstream};
+use serde_json::json;
+
+use crate::expect::{Refusal, refused};
+
+async fn failed_and_recorded(deployment: &Deployment, answer: &Answer, refusal: Refusal<'_>) {
+    refused(answer, refusal);
+    let record = deployment.record(&answer.correlation()).await;
+    assert_eq!((record.outcome.as_str(), record.reason.as_str()), ("failed", refusal.2), "{record:?}");
+    assert!(!answer.text().contains("127.0.0.1"), "no internals in {}", answer.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_server_is_given_up_in_time() {
+    let plan = Plan::new().set("gateway.upstream.answer_timeout_ms", 400);
+    let deployment = plan.start().await;
+    let upstream = Upstream::start(Era::Session).await;
+    let session = Session::open(&deployment.publish("notes", &upstream).await).await;
+    let answer = session.ask("tools/call", &json!({ "name": "slow", "arguments": {} })).await;
+    failed_and_recorded(&deployment, &answer, (504, -32603, "upstream_timeout")).await;
+    session.call("echo", &json!({})).await;
+    deployment.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn html_from_a_server_is_502_upstream_not_mcp_in_both_eras() {
+    let deployment = Deployment::start().await;
+    let (old, new) = (Upstream::start(Era::Session).await, Upstream::start(Era::Stateless).await);
+    let session = Session::open(&deployment.publish("old", &old).await).await;
+    let params = json!({ "name": "html", "arguments": {} });
+    let answer = session.ask("tools/call", &params).await;
+    failed_and_recorded(&deployment, &answer, (502, -32603, "upstream_not_mcp")).await;
+    assert!(!answer.text().contains("<h1>"), "{}", answer.text());
+    let stateless = Stateless::new(&deployment.publish("new", &new).await);
+    failed_and_recorded(
+        &deployment,
+        &stateless.ask("tools/call", &params).await,
+        (502, -32603, "upstream_not_mcp"),
+    )
+    .await;
+    new.mood(Mood::Html);
+    let all = stateless.ask("tools/call", &json!({ "name": "echo", "arguments": {} })).await;
+    failed_and_recorded(&deployment, &all, (502, -32603, "upstream_not_mcp")).await;
+    new.mood(Mood::Unauthorized);
+    let all = stateless.ask("tools/call", &json!({ "name": "echo", "arguments": {} })).await;
+    failed_and_recorded(&deployment, &all, (502, -32603, "upstream_unauthorized")).await;
+    deployment.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_breaks_off_becomes_an_error_and_never_half_a_message() {
+    let deployment = Deployment::start().await;
+    let (old, new) = (Upstream::start(Era::Session).await, Upstream::start(Era::Stateless).await);
+    let session = Session::open(&deployment.publish("old", &old).await).await;
+    let stateless = Stateless::new(&deployment.publish("new", &new).await);
+    let params = json!({ "name": "cut_json", "arguments": {} });
+    for answer in [session.ask("tools/call", &params).await, stateless.ask("tools/call", &params).await] {
+        failed_and_recorded(&deployment, &answer, (502, -32603, "upstream_lost")).await;
+    }
+    let params = json!({ "name": "cut", "arguments": {}, "_meta": { "progressToken": "p" } });
+    for answer in [session.ask("tools/call", &params).await, stateless.ask("tools/call", &params).await] {
+        let messages = answer.messages();
+        assert_eq!(messages[0]["method"], "notifications/progress", "{}", answer.text());
+        let last = messages.last().unwrap();
+        assert_eq!(last["error"]["data"]["reason"], "upstream_lost", "{}", answer.text());
+        let record = deployment.record(&answer.correlation()).await;
+        assert_eq!((record.outcome.as_str(), record.reason.as_str()), ("failed", "upstream_lost"));
+    }
+    deployment.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_not_there_is_502_and_its_return_is_noticed() {
+    let deployment = Deployment::start().await;
+    let upstream = Upstream::start(Era::Stateless).await;
+    let agent = Stateless::new(&deployment.publish("notes", &upstream).await);
+    let address = upstream.address();
+    drop(upstream);
+    let params = json!({ "name": "echo", "arguments": {} });
+    let fails = async || {
+        let answer = agent.ask("tools/call", &params).await;
+        (answer.status == 502 || answer.status == 503).then_some(answer)
+    };
+    let answer = acceptance::eventually(Duration::from_secs(5), "the loss is noticed", fails).await;
+    let reason = answer.json()["error"]["data"]["reason"].as_str().unwrap().to_owned();
+    assert!(["upstream_unreachable", "upstream_lost", "no_instance"].contains(&reason.as_str()), "{reason}");
+    let back = Upstream::start_at(address, Era::Stateless).await;
+    let works = async || (agent.ask("tools/call", &params).await.status == 200).then_some(());
+    acceptance::eventually(Duration::from_secs(10), "the return is noticed", works).await;
+    assert!(back.calls() > 0);
+    deployment.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_forgot_its_sessions_is_initialized_anew_without_the_agent_noticing() {
+    let deployment = Deployment::start().await;
+    let upstream = Upstream::start(Era::Session).await;
+    let session = Session::open(&deployment.publish("notes", &upstream).await).await;
+    session.call("echo", &json!({ "n": 1 })).await;
+    upstream.forget_sessions();
+    let again = session.call("echo", &json!({ "n": 2 })).await;
+    assert_eq!(again["structuredContent"]["n"], 2);
+    deployment.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_era_that_the_server_does_not_speak_is_a_clear_error() {
+    let deployment = Deployment::start().await;
+    let (old, new) = (Upstream::start(Era::Session).await, Upstream::start(Era::Stateless).await);
+    let old = Stateless::new(&deployment.publish("old", &old).await);
+    let answer = old.ask("tools/list", &json!({})).await;
+    assert_eq!(answer.json()["error"]["data"]["reason"], "era_not_bridged", "{}", answer.text());
+    let new = deployment.publish("new", &new).await;
+    let answer = new.post(acceptance::mcp::initialize("2025-11-25", &json!({}))).await;
+    assert_eq!(answer.json()["error"]["data"]["reason"], "era_not_bridged", "{}", answer.text());
+    deployment.stop().await;
+}
