@@ -1,3 +1,6 @@
+use std::io;
+use std::sync::{Arc, Mutex};
+
 use portico_coordination::EventStream;
 use portico_db::on_db;
 use portico_proto_registry as proto;
@@ -115,12 +118,42 @@ async fn all_events(events: &EventStream) -> Vec<u8> {
     bytes
 }
 
+/// Everything that is logged on this thread, at every level.
+#[derive(Clone, Default)]
+struct Logs(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Logs {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 #[tokio::test]
-async fn s4_12_no_answer_event_catalogue_item_audit_row_or_table_holds_a_secrets_value() {
+async fn s4_12_no_answer_log_event_catalogue_item_audit_row_or_table_holds_a_secrets_value() {
+    let logs = Logs::default();
+    let writer = logs.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _logging = tracing::subscriber::set_default(subscriber);
     let mut fixture = Fixture::new().await;
     let mut owner = fixture.publisher();
     fixture.registry.spawn_tasks(&fixture.tasks);
     let mut seen = Vec::new();
+    let plain = crate::json::to_struct(&serde_json::json!({
+        "type": "url", "endpoint": URL, "authentication": {"type": "bearer", "token": CANARY},
+    }));
+    let plain = proto::RegisterServerRequest { json_spec: Some(plain), ..registration("plain") };
+    let refusal = owner.servers.register_server(plain).await.unwrap_err();
+    seen.extend(format!("{refusal:?}").into_bytes());
+    let nameless = owner.secrets.set_secret(set(&format!("{CANARY} as the name"), "x")).await.unwrap_err();
+    seen.extend(format!("{nameless:?}").into_bytes());
     seen.extend(
         owner.secrets.set_secret(set("github-token", CANARY)).await.unwrap().into_inner().encode_to_vec(),
     );
@@ -160,6 +193,9 @@ async fn s4_12_no_answer_event_catalogue_item_audit_row_or_table_holds_a_secrets
     assert!(!events.is_empty());
     seen.extend(events);
     seen.extend(fixture.metrics.render().into_bytes());
+    let logged = logs.0.lock().unwrap().clone();
+    assert!(String::from_utf8_lossy(&logged).contains("registry call refused"), "logs are captured");
+    seen.extend(logged);
     let sealed: Vec<Vec<u8>> = on_db!(&fixture.db, pool => {
         sqlx::query("SELECT sealed FROM secrets").try_map(portico_db::scalar).fetch_all(pool).await.unwrap()
     });
