@@ -122,9 +122,11 @@ pub(crate) fn check(
         let message = "the client registered for none of the requested scopes";
         return Err(OAuthError::new(OAuthErrorCode::InvalidScope, message));
     }
+    // An age beyond all time asks for nothing.
     let by_age = request
         .max_age
-        .map(|seconds| context.now - Duration::seconds(i64::try_from(seconds).unwrap_or(i64::MAX / 4_000)));
+        .and_then(|seconds| Duration::try_seconds(i64::try_from(seconds).ok()?))
+        .and_then(|age| context.now.checked_sub_signed(age));
     let login_after = if request.prompt == Some(Prompt::Login) { Some(context.now) } else { by_age };
     let pending = Pending {
         client_id: context.client.client_id.clone(),

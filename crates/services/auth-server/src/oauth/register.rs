@@ -29,8 +29,8 @@ pub(crate) async fn handle(
     if body.len() > MAX_REGISTRATION_BYTES {
         return Err(invalid("the registration is longer than 16 KiB: shorten it").into());
     }
-    let request: RegistrationRequest = serde_json::from_slice(&body)
-        .map_err(|_| invalid("the body is not a JSON object with client metadata (RFC 7591 section 2)"))?;
+    let request = parse(&body)
+        .ok_or_else(|| invalid("the body is not a JSON object with client metadata (RFC 7591 section 2)"))?;
     let metadata = client::register(request)?;
     let secret =
         metadata.token_endpoint_auth_method.has_secret().then(|| portico_ids::secret_token(&*app.rng));
@@ -54,6 +54,11 @@ pub(crate) async fn handle(
         metadata: client.metadata,
     };
     Ok(no_store((StatusCode::CREATED, Json(information))))
+}
+
+/// Reads the metadata. Only an object: the parser would take an array as one without names.
+fn parse(body: &[u8]) -> Option<RegistrationRequest> {
+    body.trim_ascii_start().starts_with(b"{").then(|| serde_json::from_slice(body).ok()).flatten()
 }
 
 /// Decides whether this caller may register at all, now.

@@ -1,1 +1,385 @@
+//! The contract of the stores, on every database.
 
+use chrono::{DateTime, Duration, Utc};
+use portico_db::testing::databases;
+use portico_db::{Db, StoreError};
+use portico_ids::{GrantId, RoleId, ServiceAccountId, SessionId, UserId};
+use portico_oauth_types::{RegistrationRequest, Scope, ScopeSet};
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use super::change::{AuditEntry, Change, TrustEntry, TrustWrite};
+use super::codes::{Code, Redeemed};
+use super::consents::Consent;
+use super::families::{Family, Rotation};
+use super::grants::Grant;
+use super::keys::KeyRow;
+use super::roles::Role;
+use super::service_accounts::ServiceAccount;
+use super::sessions::LoginSession;
+use super::users::{NewUser, User};
+use super::Stores;
+use crate::domain::client::{Client, Registration, register};
+use crate::schema;
+
+fn at(seconds: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp_micros(1_800_000_000_123_456).unwrap() + Duration::seconds(seconds)
+}
+
+fn audit(id: u128) -> AuditEntry {
+    AuditEntry { id: Uuid::from_u128(id), occurred_at: at(0), action: "test".into(), ..AuditEntry::default() }
+}
+
+fn change(id: u128) -> Change {
+    Change::new(audit(id))
+}
+
+fn trust(key: &str, expires_at: Option<DateTime<Utc>>) -> TrustWrite {
+    let value = key.as_bytes().to_vec();
+    TrustWrite::Put(TrustEntry { key: key.into(), value, not_before: None, expires_at })
+}
+
+/// One person, one client: what most rows hang on.
+async fn people(stores: &Stores) -> (User, Client) {
+    let new = NewUser {
+        id: UserId::from(Uuid::from_u128(1)),
+        username: "ada".into(),
+        display_name: "Ada".into(),
+        email: "ada@example.com".into(),
+        password_hash: "$argon2id$x".into(),
+    };
+    let user = stores.users.create(&new, &change(1_001)).await.unwrap();
+    let client = Client {
+        client_id: "client".into(),
+        metadata: register(RegistrationRequest {
+            redirect_uris: Some(vec!["https://client.example/callback".into()]),
+            ..RegistrationRequest::default()
+        })
+        .unwrap(),
+        secret_hash: Some(vec![9; 32]),
+        registration: Registration::Dynamic,
+        created_at: at(0),
+        last_used_at: None,
+    };
+    stores.clients.register(&client, &audit(1_002)).await.unwrap();
+    (user, client)
+}
+
+fn scopes() -> ScopeSet {
+    [Scope::Mcp, Scope::Openid].into_iter().collect()
+}
+
+fn family(id: u128, user: &User) -> Family {
+    Family {
+        id: Uuid::from_u128(id),
+        client_id: "client".into(),
+        user_id: user.id,
+        user_epoch: user.epoch,
+        session_id: SessionId::from(Uuid::from_u128(7)),
+        issuer: String::new(),
+        resource: "https://portico.example/mcp".into(),
+        scopes: scopes(),
+        offline: true,
+        authenticated_at: at(-5),
+        created_at: at(0),
+        last_used_at: at(0),
+        expires_at: at(1_000),
+        revoked_at: None,
+    }
+}
+
+fn code(user: &User) -> Code {
+    Code {
+        code_hash: vec![1; 32],
+        family_id: Uuid::from_u128(50),
+        client_id: "client".into(),
+        user_id: user.id,
+        user_epoch: 1,
+        session_id: SessionId::from(Uuid::from_u128(7)),
+        redirect_uri: "https://client.example/callback".into(),
+        code_challenge: "c".into(),
+        issuer: "open".into(),
+        resource: "https://portico.example/open/mcp".into(),
+        scopes: scopes(),
+        nonce: Some("n".into()),
+        authenticated_at: at(-5),
+        expires_at: at(60),
+        redeemed_at: None,
+    }
+}
+
+/// Runs a part of the contract on every database, fresh each time.
+async fn on_every_database<F: Future<Output = ()>>(part: impl Fn(Stores, Db) -> F) {
+    for (label, db, _guard) in databases(schema()).await {
+        eprintln!("on {label}");
+        part(Stores::new(&db), db).await;
+    }
+}
+
+#[tokio::test]
+async fn people_are_kept_found_and_changed_with_their_revision() {
+    on_every_database(|stores, _| async move {
+        let (user, _) = people(&stores).await;
+        let users = &stores.users;
+        assert_eq!(users.get(user.id).await.unwrap().as_ref(), Some(&user));
+        assert_eq!(users.find("ada").await.unwrap().as_ref(), Some(&user));
+        assert_eq!(users.find("eve").await.unwrap(), None);
+        assert_eq!(users.password_hash(user.id).await.unwrap().as_deref(), Some("$argon2id$x"));
+        let twin = NewUser {
+            id: UserId::from(Uuid::from_u128(2)),
+            username: "ada".into(),
+            display_name: String::new(),
+            email: String::new(),
+            password_hash: String::new(),
+        };
+        assert!(matches!(users.create(&twin, &change(2)).await, Err(StoreError::AlreadyExists)));
+        users.set_password(user.id, "$argon2id$y", &change(3)).await.unwrap();
+        let changed = users.get(user.id).await.unwrap().unwrap();
+        assert_eq!((changed.epoch, changed.revision > user.revision), (2, true));
+        let nobody = UserId::from(Uuid::from_u128(99));
+        assert!(matches!(users.set_password(nobody, "x", &change(4)).await, Err(StoreError::NotFound)));
+        assert_eq!(users.list(None, 10).await.unwrap().len(), 1);
+        assert_eq!(users.list(Some(user.id.as_uuid()), 10).await.unwrap().len(), 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn roles_and_grants_hang_together() {
+    on_every_database(|stores, _| async move {
+        let role = Role {
+            id: RoleId::from(Uuid::from_u128(10)),
+            name: "tester".into(),
+            description: "d".into(),
+            policies: "p".into(),
+            permissions: vec!["use".into()],
+            builtin: false,
+            revision: 0,
+        };
+        let role = stores.roles.create(&role, &change(1)).await.unwrap();
+        let changed = stores.roles.update(&Role { description: "e".into(), ..role.clone() }, &change(2)).await;
+        assert_eq!(changed.unwrap().description, "e");
+        let stale = stores.roles.update(&role, &change(3)).await;
+        assert!(matches!(stale, Err(StoreError::Stale { current }) if current > role.revision));
+        let grant = Grant {
+            id: GrantId::from(Uuid::from_u128(20)),
+            principal: "user:x".into(),
+            role_id: role.id,
+            role_name: "tester".into(),
+            endpoint: "*".into(),
+            created_at: at(0),
+        };
+        stores.grants.create(&grant, &change(4)).await.unwrap();
+        let twin = Grant { id: GrantId::from(Uuid::from_u128(21)), ..grant.clone() };
+        assert!(matches!(stores.grants.create(&twin, &change(5)).await, Err(StoreError::AlreadyExists)));
+        assert_eq!(stores.grants.of("user:x").await.unwrap(), [grant.clone()]);
+        assert_eq!(stores.grants.of("user:y").await.unwrap(), []);
+        assert_eq!(stores.grants.holders(role.id).await.unwrap(), ["user:x"]);
+        assert_eq!(stores.grants.get(grant.id).await.unwrap(), Some(grant));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn service_accounts_are_changed_with_their_revision() {
+    on_every_database(|stores, _| async move {
+        let account = ServiceAccount {
+            id: ServiceAccountId::from(Uuid::from_u128(30)),
+            name: "ci".into(),
+            description: "d".into(),
+            secret_hash: vec![3; 32],
+            disabled: false,
+            revision: 0,
+            created_at: at(0),
+        };
+        let created = stores.service_accounts.create(&account, &change(1)).await.unwrap();
+        assert_eq!(stores.service_accounts.find("ci").await.unwrap(), Some(created.clone()));
+        stores.service_accounts.set_secret(account.id, &[4; 32], &change(2)).await.unwrap();
+        let changed = stores.service_accounts.get(account.id).await.unwrap().unwrap();
+        assert_eq!(changed.secret_hash, vec![4; 32]);
+        assert_eq!(stores.service_accounts.list(None, 10).await.unwrap(), [changed]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn as_10_exactly_one_of_many_redeems_a_code() {
+    on_every_database(|stores, _| async move {
+        let (user, _) = people(&stores).await;
+        let code = code(&user);
+        stores.codes.insert(&code).await.unwrap();
+        let mut racers = JoinSet::new();
+        for _ in 0..8 {
+            let codes = stores.codes.clone();
+            racers.spawn(async move { codes.redeem(&[1; 32], at(1)).await.unwrap() });
+        }
+        let fresh = racers.join_all().await.into_iter().filter(|one| matches!(one, Redeemed::Fresh(_))).count();
+        assert_eq!(fresh, 1);
+        let redeemed = Code { redeemed_at: Some(at(1)), ..code.clone() };
+        assert_eq!(stores.codes.redeem(&[1; 32], at(2)).await.unwrap(), Redeemed::Again(Box::new(redeemed)));
+        assert_eq!(stores.codes.redeem(&[2; 32], at(2)).await.unwrap(), Redeemed::Unknown);
+        stores.codes.insert(&Code { code_hash: vec![3; 32], ..code }).await.unwrap();
+        assert_eq!(stores.codes.redeem(&[3; 32], at(60)).await.unwrap(), Redeemed::Unknown, "expired");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn as_21_exactly_one_of_many_rotates_and_none_after_revocation() {
+    on_every_database(|stores, _| async move {
+        let (user, _) = people(&stores).await;
+        let first = family(40, &user);
+        stores.families.create(&first, Some(&[1; 32]), &audit(1)).await.unwrap();
+        assert_eq!(stores.families.get(first.id).await.unwrap(), Some(first.clone()));
+        let mut racers = JoinSet::new();
+        for racer in 2..10_u8 {
+            let families = stores.families.clone();
+            racers.spawn(async move {
+                let rotation = Rotation {
+                    token_hash: &[1; 32],
+                    successor_hash: &[racer; 32],
+                    successor_sealed: &[racer; 8],
+                    now: at(1),
+                    grace_until: at(31),
+                };
+                families.rotate(&rotation).await.unwrap()
+            });
+        }
+        assert_eq!(racers.join_all().await.into_iter().filter(|won| *won).count(), 1);
+        let used = stores.families.find_token(&[1; 32]).await.unwrap().unwrap();
+        assert_eq!((used.used_at, used.grace_until), (Some(at(1)), Some(at(31))));
+        let next = used.successor_hash.unwrap();
+        assert!(stores.families.find_token(&next).await.unwrap().unwrap().used_at.is_none());
+        assert_eq!(stores.families.alive(user.id, at(2)).await.unwrap().len(), 1);
+        assert!(stores.families.revoke(first.id, "test", &change(2)).await.unwrap());
+        assert!(!stores.families.revoke(first.id, "test", &change(3)).await.unwrap());
+        let late = Rotation {
+            token_hash: &next,
+            successor_hash: &[99; 32],
+            successor_sealed: &[],
+            now: at(3),
+            grace_until: at(33),
+        };
+        assert!(!stores.families.rotate(&late).await.unwrap());
+        assert_eq!(stores.families.alive(user.id, at(2)).await.unwrap().len(), 0);
+        assert_eq!(stores.families.of_client("client").await.unwrap(), Vec::<Uuid>::new());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn clients_consents_and_sessions_round_trip() {
+    on_every_database(|stores, _| async move {
+        let (user, client) = people(&stores).await;
+        assert_eq!(stores.clients.get("client").await.unwrap().as_ref(), Some(&client));
+        stores.clients.touch("client", at(5)).await.unwrap();
+        stores.clients.touch("client", at(6)).await.unwrap();
+        let touched = stores.clients.get("client").await.unwrap().unwrap();
+        assert_eq!(touched.last_used_at, Some(at(5)), "at most once an hour");
+        assert_eq!(stores.clients.list(None, 10).await.unwrap().len(), 1);
+        assert_eq!(stores.clients.list(Some((at(0), "client".into())), 10).await.unwrap().len(), 0);
+
+        let consent = Consent {
+            id: Uuid::from_u128(60),
+            user_id: user.id,
+            client_id: "client".into(),
+            resource: "r".into(),
+            scopes: Scope::Mcp.into(),
+            metadata_hash: vec![1],
+            granted_at: at(0),
+        };
+        stores.consents.put(&consent, &audit(1)).await.unwrap();
+        let wider = Consent { id: Uuid::from_u128(61), scopes: scopes(), granted_at: at(1), ..consent };
+        stores.consents.put(&wider, &audit(2)).await.unwrap();
+        let found = stores.consents.find(user.id, "client", "r").await.unwrap().unwrap();
+        assert_eq!((found.scopes, found.granted_at), (scopes(), at(1)), "the newest replaces the one before");
+        stores.consents.forget(user.id, "client").await.unwrap();
+        assert_eq!(stores.consents.find(user.id, "client", "r").await.unwrap(), None);
+
+        let session = LoginSession {
+            id: SessionId::from(Uuid::from_u128(70)),
+            token_hash: vec![7; 32],
+            user_id: user.id,
+            user_epoch: 1,
+            user_agent: "agent".into(),
+            address: "192.0.2.1".into(),
+            authenticated_at: at(0),
+            last_seen_at: at(0),
+            expires_at: at(100),
+        };
+        stores.sessions.create(&session, &audit(3)).await.unwrap();
+        stores.sessions.touch(session.id, at(9)).await.unwrap();
+        let found = stores.sessions.find(&[7; 32]).await.unwrap();
+        assert_eq!(found, Some(LoginSession { last_seen_at: at(9), ..session.clone() }));
+        let somebody = UserId::from(Uuid::from_u128(99));
+        stores.sessions.end(somebody, session.id, &audit(4)).await.unwrap();
+        assert_eq!(stores.sessions.list(user.id).await.unwrap().len(), 1, "another's session stays");
+        stores.sessions.end(user.id, session.id, &audit(5)).await.unwrap();
+        assert_eq!(stores.sessions.list(user.id).await.unwrap().len(), 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_feed_tells_what_changed_and_when_only_a_snapshot_will_do() {
+    on_every_database(|stores, _| async move {
+        let feed = &stores.trust;
+        let keys = |rows: &[super::trust::TrustRow]| -> Vec<(String, bool)> {
+            rows.iter().map(|row| (row.key.clone(), row.removed)).collect()
+        };
+        feed.publish(&change(1).publish([trust("a", None), trust("b", Some(at(10)))])).await.unwrap();
+        let all = feed.changes(None).await.unwrap();
+        assert!(all.snapshot);
+        assert_eq!(keys(&all.rows), [("a".into(), false), ("b".into(), false)]);
+        feed.publish(&change(2).publish([TrustWrite::Remove("a".into())])).await.unwrap();
+        let delta = feed.changes(Some(all.revision)).await.unwrap();
+        assert!(!delta.snapshot && delta.revision > all.revision);
+        assert_eq!(keys(&delta.rows), [("a".into(), true)]);
+        assert_eq!(feed.withdraw_expired(at(10)).await.unwrap(), 1);
+        assert_eq!(feed.get("b").await.unwrap(), None);
+        assert!(feed.changes(Some(i64::MAX)).await.unwrap().snapshot, "a follower from the future");
+        stores.sweep.run(at(10) + Duration::hours(25)).await.unwrap();
+        assert!(feed.changes(Some(all.revision)).await.unwrap().snapshot, "older than the tombstones");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn one_signing_key_succeeds_another_once() {
+    on_every_database(|stores, _| async move {
+        let key = |kid: &str| KeyRow {
+            kid: kid.into(),
+            alg: "ES256".into(),
+            public_jwk: "{}".into(),
+            private_sealed: vec![1],
+            created_at: at(0),
+            activates_at: at(0),
+            retires_at: None,
+        };
+        assert!(stores.keys.succeed(None, &key("one"), &change(1)).await.unwrap());
+        assert!(!stores.keys.succeed(None, &key("other"), &change(2)).await.unwrap());
+        assert!(stores.keys.succeed(Some(("one", at(60))), &key("two"), &change(3)).await.unwrap());
+        let retired: Vec<_> =
+            stores.keys.list().await.unwrap().into_iter().map(|row| (row.kid, row.retires_at)).collect();
+        assert_eq!(retired, [("one".into(), Some(at(60))), ("two".into(), None)]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_has_expired_is_swept_and_what_lives_stays() {
+    on_every_database(|stores, _| async move {
+        let (user, _) = people(&stores).await;
+        stores.families.create(&family(40, &user), Some(&[1; 32]), &audit(1)).await.unwrap();
+        stores.codes.insert(&code(&user)).await.unwrap();
+        stores.sweep.run(at(100)).await.unwrap();
+        assert!(stores.families.get(Uuid::from_u128(40)).await.unwrap().is_some());
+        stores.sweep.run(at(0) + Duration::days(60)).await.unwrap();
+        assert!(stores.families.get(Uuid::from_u128(40)).await.unwrap().is_none());
+        assert!(stores.families.find_token(&[1; 32]).await.unwrap().is_none());
+        assert_eq!(stores.codes.redeem(&[1; 32], at(1)).await.unwrap(), Redeemed::Unknown);
+        assert!(stores.clients.get("client").await.unwrap().is_none(), "unused for 30 days");
+        assert!(stores.users.get(user.id).await.unwrap().is_some());
+    })
+    .await;
+}

@@ -313,8 +313,8 @@ async fn prompt_login_and_max_age_ask_for_a_new_login() {
     let client = portico.public_client(CALLBACK).await;
     let mut browser = Browser::default();
     portico.authorize(&mut browser, &request(&client, CALLBACK)).await;
-    portico.advance(chrono::Duration::minutes(10));
     for changes in [vec![("prompt", "login")], vec![("max_age", "60")]] {
+        portico.advance(chrono::Duration::minutes(10));
         let answer = browser.get(&portico, &path(&with(&client, &changes))).await;
         assert!(answer.location().starts_with("/login?request="), "{answer:?}");
         portico.advance(chrono::Duration::seconds(1));
