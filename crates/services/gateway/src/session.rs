@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use portico_ids::ServerId;
 use portico_mcp_types::Revision;
+use tokio_util::sync::CancellationToken;
 
 /// One session: what was negotiated, what stands open behind it, and what can be replayed.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub(crate) struct Session {
     record: Mutex<Arc<Record>>,
     upstreams: Mutex<HashMap<ServerId, Arc<UpstreamSession>>>,
     pub(crate) streams: Streams,
+    /// Cancelled when the session is over: what stands open for it ends.
+    pub(crate) ended: CancellationToken,
 }
 
 impl Session {
@@ -33,6 +36,7 @@ impl Session {
             record: Mutex::new(Arc::new(record)),
             upstreams: Mutex::new(HashMap::new()),
             streams: Streams::default(),
+            ended: CancellationToken::new(),
         }
     }
 

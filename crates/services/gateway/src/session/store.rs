@@ -48,7 +48,11 @@ impl Sessions {
             .max_capacity(AT_HAND)
             .time_to_idle(idle)
             .eviction_listener(move |_, session: Arc<Session>, cause| {
-                if cause == RemovalCause::Expired && ended.try_send(session).is_err() {
+                if cause != RemovalCause::Expired {
+                    return;
+                }
+                session.ended.cancel();
+                if ended.try_send(session).is_err() {
                     tracing::warn!("too many sessions expire at once; servers are not told of all of them");
                 }
             })
@@ -109,6 +113,7 @@ impl Sessions {
 
     /// Forgets a session everywhere.
     pub(crate) async fn end(&self, session: &Session) -> Result<(), Refusal> {
+        session.ended.cancel();
         self.at_hand.invalidate(&session.id);
         self.confirmed.invalidate(&session.id);
         self.map.remove(&key(&session.id)).await.map_err(|e| unavailable(&e))?;

@@ -1,6 +1,6 @@
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -10,7 +10,7 @@ use portico_mcp_types::{
     Revision,
 };
 
-use super::listed::{Listed, What};
+use super::listed::{Listed, Reading, What, next_cursor};
 use super::lists::View;
 use super::scope::Scope;
 use super::warning::Warning;
@@ -21,9 +21,9 @@ use crate::engine::Engine;
 use crate::front::Inbound;
 use crate::refusal::Refusal;
 use crate::session::Session;
-use crate::session_era::{Leg, no_instance};
+use crate::session_era::{Leg, close_upstreams, no_instance};
 use crate::stateless;
-use crate::upstream::{Answer, Outgoing, not_mcp};
+use crate::upstream::{Answer, Outgoing, lost, not_mcp};
 
 /// Id of the requests that Portico makes to read lists.
 const OWN_ID: &str = "\"portico-list\"";
@@ -42,6 +42,8 @@ pub(super) struct Asker {
     era: Era,
     /// Tells correlation and trace; leaves no record of its own.
     call: Arc<Call>,
+    /// Worked out when it is first needed.
+    shared: OnceLock<View>,
 }
 
 #[derive(Debug, Clone)]
@@ -69,7 +71,13 @@ impl Asker {
     fn new(engine: &Arc<Engine>, agent: &Arc<Agent>, era: Era, call: &Call) -> Self {
         let mut own = call.sibling("");
         own.forget();
-        Self { engine: Arc::clone(engine), agent: Arc::clone(agent), era, call: Arc::new(own) }
+        Self {
+            engine: Arc::clone(engine),
+            agent: Arc::clone(agent),
+            era,
+            call: Arc::new(own),
+            shared: OnceLock::new(),
+        }
     }
 
     /// Whether answers need what only the stateless era has.
@@ -93,6 +101,10 @@ impl Asker {
     }
 
     fn shared_view(&self) -> View {
+        self.shared.get_or_init(|| self.digest()).clone()
+    }
+
+    fn digest(&self) -> View {
         let mut hasher = DefaultHasher::new();
         match &self.era {
             Era::Session(session) => {
@@ -168,61 +180,58 @@ impl Asker {
         let leg =
             Leg { engine: &self.engine, agent: &self.agent, session, server: server.id, call: &self.call };
         let open = leg.open(0).await?;
+        if session.ended.is_cancelled() {
+            // The agent ended it while this was under way: nothing may stay open behind it.
+            close_upstreams(&self.engine, session);
+            return Err(lost());
+        }
         if what == What::Capabilities {
             return Ok((Listed::of_result(open.initialized.clone()), self.shared_view()));
         }
         let instance = self.agent.snapshot.instance(server.id, open.instance);
         let keeps_state = open.id.is_some() && !instance.is_some_and(|instance| instance.stateless);
         let view = if keeps_state { self.own_view() } else { self.shared_view() };
-        let mut listed = Listed::empty();
+        let mut reading = Reading::new(what);
         let mut cursor = None;
         for _ in 0..MAX_PAGES {
             let body = request(what, cursor.as_deref(), None);
             let (answer, _) = leg.exchange(body.clone()).await?;
             let id = Envelope::parse(&body)?.id;
             let (message, _) = self.engine.upstream.response_to(id, answer).await?;
-            cursor = listed.add_page(what, &message)?;
-            if cursor.is_none() {
-                return Ok((listed, view));
-            }
-            if listed.bytes() > MAX_BYTES {
+            cursor = reading.add(&message)?;
+            if cursor.is_none() || reading.bytes() > MAX_BYTES {
                 break;
             }
         }
-        listed.cut_short = true;
-        Ok((listed, view))
+        Ok((reading.finish(cursor.is_some()), view))
     }
 
     async fn fetch_stateless(&self, server: &Arc<Server>, what: What) -> Result<Listed, Refusal> {
-        let mut listed = Listed::empty();
         let mut cursor = None;
         let mut pages = Vec::new();
         let mut size = 0;
-        loop {
+        while pages.len() < MAX_PAGES && size < MAX_BYTES {
             let message = self.ask_stateless(server, what, cursor.as_deref()).await?;
             if what == What::Capabilities {
                 let result = Envelope::parse(&message).map_err(|_| not_mcp())?.result.ok_or_else(not_mcp)?;
                 return Ok(Listed::of_result(message.slice_ref(result.get().as_bytes())));
             }
-            // Read once for the cursor alone: which tools are sound is known when all pages are there.
-            cursor = Listed::empty().add_page(what, &message)?;
+            cursor = next_cursor(what, &message)?;
             size += message.len();
             pages.push(message);
             if cursor.is_none() {
                 break;
             }
-            if pages.len() >= MAX_PAGES || size > MAX_BYTES {
-                listed.cut_short = true;
-                break;
-            }
         }
+        // Which tools are sound is known when all pages are there.
         if what == What::Tools {
             pages = self.engine.tool_headers.learn_all(server.id, &pages);
         }
+        let mut reading = Reading::new(what);
         for page in &pages {
-            listed.add_page(what, page)?;
+            reading.add(page)?;
         }
-        Ok(listed)
+        Ok(reading.finish(cursor.is_some()))
     }
 
     async fn ask_stateless(

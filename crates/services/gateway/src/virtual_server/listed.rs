@@ -113,7 +113,7 @@ pub(super) struct Listed {
 }
 
 impl Listed {
-    pub(super) fn empty() -> Self {
+    fn empty() -> Self {
         Self {
             items: Vec::new(),
             result: Bytes::new(),
@@ -136,30 +136,53 @@ impl Listed {
         let keys: usize = self.items.iter().map(|item| item.key.len() + size_of::<Item>()).sum();
         u32::try_from(self.bytes + keys + size_of::<Self>()).unwrap_or(u32::MAX)
     }
+}
+
+/// A list that is being read, page by page.
+#[derive(Debug)]
+pub(super) struct Reading {
+    what: What,
+    listed: Listed,
+    seen: HashSet<String>,
+}
+
+impl Reading {
+    pub(super) fn new(what: What) -> Self {
+        Self { what, listed: Listed::empty(), seen: HashSet::new() }
+    }
 
     pub(super) fn bytes(&self) -> usize {
-        self.bytes
+        self.listed.bytes
     }
 
     /// Takes in one page and gives the cursor of the next one.
-    pub(super) fn add_page(&mut self, what: What, message: &Bytes) -> Result<Option<String>, Refusal> {
-        let page = Page::read(what, message)?;
-        let Some(page) = page else { return Ok(None) };
-        self.bytes += message.len();
-        let mut seen: HashSet<String> = self.items.iter().map(|item| item.key.clone()).collect();
+    pub(super) fn add(&mut self, message: &Bytes) -> Result<Option<String>, Refusal> {
+        let Some(page) = Page::read(self.what, message)? else { return Ok(None) };
+        let listed = &mut self.listed;
+        listed.bytes += message.len();
         for raw in page.items {
-            let item = item_of(what, message, raw);
+            let item = item_of(self.what, message, raw);
             // What has no name cannot be called, and a second one of the same name neither.
-            if let Some(item) = item.filter(|item| seen.insert(item.key.clone())) {
-                self.items.push(item);
+            if let Some(item) = item.filter(|item| self.seen.insert(item.key.clone())) {
+                listed.items.push(item);
             }
         }
-        self.ttl = match (self.ttl, page.ttl) {
+        listed.ttl = match (listed.ttl, page.ttl) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (known, page) => known.or(page),
         };
         Ok(page.next)
     }
+
+    /// The list as far as it was read; `cut_short` if there was more.
+    pub(super) fn finish(self, cut_short: bool) -> Listed {
+        Listed { cut_short, fetched: Instant::now(), ..self.listed }
+    }
+}
+
+/// The cursor of the page after this one.
+pub(super) fn next_cursor(what: What, message: &Bytes) -> Result<Option<String>, Refusal> {
+    Ok(Page::read(what, message)?.and_then(|page| page.next))
 }
 
 struct Page<'a> {
@@ -219,31 +242,31 @@ mod tests {
 
     #[test]
     fn definitions_keep_their_bytes_and_only_the_name_changes() {
-        let mut listed = Listed::empty();
+        let mut listed = Reading::new(What::Tools);
         let message = page(
             r#"{"tools":[{"n":1.10,"inputSchema":{"$defs":{"name":1}, "big":12345678901234567890123},"name" : "e\u0063ho" ,"x":"name"}]}"#,
         );
-        assert_eq!(listed.add_page(What::Tools, &message).unwrap(), None);
+        assert_eq!(listed.add(&message).unwrap(), None);
         let mut out = String::new();
-        listed.items[0].write("one__echo", &mut out);
+        listed.listed.items[0].write("one__echo", &mut out);
         assert_eq!(
             out,
             r#"{"n":1.10,"inputSchema":{"$defs":{"name":1}, "big":12345678901234567890123},"name" : "one__echo" ,"x":"name"}"#
         );
         out.clear();
-        listed.items[0].write("echo", &mut out);
+        listed.listed.items[0].write("echo", &mut out);
         assert!(out.contains(r"e\u0063ho"), "an unchanged name is not written anew: {out}");
     }
 
     #[test]
     fn pages_add_up_and_what_cannot_be_called_is_left_out() {
-        let mut listed = Listed::empty();
+        let mut listed = Reading::new(What::Tools);
         let first = page(r#"{"tools":[{"name":"a"},{"title":"nameless"},7],"nextCursor":"","ttlMs":9000}"#);
-        assert_eq!(listed.add_page(What::Tools, &first).unwrap().as_deref(), Some(""));
+        assert_eq!(listed.add(&first).unwrap().as_deref(), Some(""));
         let second = page(r#"{"tools":[{"name":"a","again":1},{"name":"b"}],"ttlMs":1000}"#);
-        assert_eq!(listed.add_page(What::Tools, &second).unwrap(), None);
-        let keys: Vec<&str> = listed.items.iter().map(|item| item.key.as_str()).collect();
-        assert_eq!((keys, listed.ttl), (vec!["a", "b"], Some(Duration::from_secs(1))));
+        assert_eq!(listed.add(&second).unwrap(), None);
+        let keys: Vec<&str> = listed.listed.items.iter().map(|item| item.key.as_str()).collect();
+        assert_eq!((keys, listed.listed.ttl), (vec!["a", "b"], Some(Duration::from_secs(1))));
     }
 
     #[test]
@@ -251,12 +274,9 @@ mod tests {
         let error = |code: i32| {
             Bytes::from(format!(r#"{{"jsonrpc":"2.0","id":1,"error":{{"code":{code},"message":"no"}}}}"#))
         };
-        let mut listed = Listed::empty();
-        assert_eq!(listed.add_page(What::Prompts, &error(-32601)).unwrap(), None);
-        assert_eq!(
-            listed.add_page(What::Prompts, &error(-32603)).unwrap_err().reason,
-            Reason::UpstreamFailed
-        );
-        assert_eq!(listed.add_page(What::Prompts, &page("{}")).unwrap_err().reason, Reason::UpstreamNotMcp);
+        let mut listed = Reading::new(What::Prompts);
+        assert_eq!(listed.add(&error(-32601)).unwrap(), None);
+        assert_eq!(listed.add(&error(-32603)).unwrap_err().reason, Reason::UpstreamFailed);
+        assert_eq!(listed.add(&page("{}")).unwrap_err().reason, Reason::UpstreamNotMcp);
     }
 }

@@ -180,6 +180,9 @@ struct Listener {
     engine: Arc<Engine>,
     agent: Agent,
     server: ServerId,
+    filter: Filter,
+    /// The agent's request's, as JSON text.
+    id: String,
     headers: HeaderMap,
     body: Bytes,
     relabel: Relabel,
@@ -205,6 +208,8 @@ impl Listener {
             engine: Arc::clone(&asker.engine),
             agent: Agent::clone(inbound.agent),
             server: member.server,
+            filter: filter.clone(),
+            id: inbound.envelope.id.as_json().to_owned(),
             headers: mirrored_headers(&inbound.head.headers),
             body: splice.apply(),
             relabel: Relabel::new(&asker.engine, inbound.agent, member.server, Rewrite::Nothing),
@@ -221,6 +226,9 @@ impl Listener {
             match self.open().await {
                 Ok(reply) => {
                     pause.begin();
+                    if acknowledge.is_none() && self.make_up().await.is_err() {
+                        return;
+                    }
                     self.pump(reply, &mut acknowledge).await;
                 }
                 Err(refusal) => {
@@ -238,6 +246,26 @@ impl Listener {
             }
             pause.wait().await;
         }
+    }
+
+    /// Tells that everything may have changed: nobody knows what the server said while its stream was away.
+    async fn make_up(&self) -> Result<(), mpsc::error::SendError<Bytes>> {
+        self.engine.virtual_servers.lists.all_changed(self.server);
+        let told = [method::TOOLS_CHANGED, method::PROMPTS_CHANGED, method::RESOURCES_CHANGED];
+        let lists = told.into_iter().zip(self.filter.flags).filter(|(_, wanted)| *wanted);
+        let lists = lists.map(|(name, _)| (name, String::new()));
+        let updated = |uri: &String| {
+            (method::RESOURCE_UPDATED, format!(",\"uri\":{}", serde_json::Value::from(uri.as_str())))
+        };
+        let messages: Vec<_> = lists.chain(self.filter.resources.iter().map(updated)).collect();
+        for (name, params) in messages {
+            let message = format!(
+                "{{\"jsonrpc\":\"2.0\",\"method\":\"{name}\",\"params\":{{\"_meta\":{{\"{SUBSCRIPTION_ID}\":{}}}{params}}}}}",
+                self.id
+            );
+            self.sender.send(Bytes::from(message)).await?;
+        }
+        Ok(())
     }
 
     async fn open(&self) -> Result<Reply, Refusal> {

@@ -83,6 +83,13 @@ impl Lists {
         *locked(&self.changes).entry((server, what)).or_default() += 1;
     }
 
+    /// What a server said of its lists may have been missed.
+    pub(super) fn all_changed(&self, server: ServerId) {
+        for what in [What::Tools, What::Prompts, What::Resources, What::Templates] {
+            self.changed(server, what);
+        }
+    }
+
     fn change(&self, server: ServerId, what: What) -> u64 {
         locked(&self.changes).get(&(server, what)).copied().unwrap_or_default()
     }

@@ -82,7 +82,7 @@ mod tests {
         let (one, two) = (member(1, "same"), member(2, "same"));
         let name = exposed(&one, true, &long);
         assert_eq!(name.chars().count(), MAX_NAME);
-        assert_eq!(&name[..KEPT + 1], format!("same__{}_", "x".repeat(49)));
+        assert_eq!(&name[..=KEPT], format!("same__{}_", "x".repeat(49)));
         assert!(name[KEPT + 1..].bytes().all(|b| b.is_ascii_lowercase() || (b'2'..=b'7').contains(&b)));
         assert!(may_be_shortened(&name) && !may_be_shortened("same__x"));
         assert_ne!(name, exposed(&two, true, &long), "the server's id counts");

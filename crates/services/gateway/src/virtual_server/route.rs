@@ -207,6 +207,7 @@ fn unknown(what: What, key: &str, gathered: Option<&Gathered<'_>>) -> Refusal {
 mod tests {
     use bytes::Bytes;
 
+    use super::super::listed::Reading;
     use super::*;
     use crate::catalogue::testing::server_id;
 
@@ -219,9 +220,9 @@ mod tests {
             all.iter().map(|t| format!(r#"{{"uriTemplate":"{t}","name":"t"}}"#)).collect();
         let page =
             format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"resourceTemplates":[{}]}}}}"#, items.join(","));
-        let mut listed = Listed::empty();
-        listed.add_page(What::Templates, &Bytes::from(page)).unwrap();
-        Arc::new(listed)
+        let mut reading = Reading::new(What::Templates);
+        reading.add(&Bytes::from(page)).unwrap();
+        Arc::new(reading.finish(false))
     }
 
     #[test]

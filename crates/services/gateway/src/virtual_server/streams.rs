@@ -57,6 +57,8 @@ struct Standing {
     queue: VecDeque<Bytes>,
     tick: Interval,
     sent: Instant,
+    /// Cancelled with the session.
+    session_over: CancellationToken,
     ended: bool,
 }
 
@@ -66,7 +68,8 @@ pub(super) fn standing_response(parts: StandingParts) -> Response {
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let queue = parts.first.iter().cloned().collect();
-    let standing = Standing { parts, queue, tick, sent: Instant::now(), ended: false };
+    let session_over = parts.stream.as_ref().map(|stream| stream.session.ended.clone()).unwrap_or_default();
+    let standing = Standing { parts, queue, tick, sent: Instant::now(), session_over, ended: false };
     let events = stream::unfold(standing, |mut standing| async move {
         let bytes = standing.next().await?;
         Some((Ok::<_, Infallible>(bytes), standing))
@@ -92,6 +95,10 @@ impl Standing {
             }
             tokio::select! {
                 Some(message) = self.parts.messages.recv() => self.put(message),
+                () = self.session_over.cancelled() => {
+                    self.parts.call.done();
+                    self.ended = true;
+                }
                 _ = self.tick.tick() => self.on_tick(),
             }
         }
@@ -136,7 +143,7 @@ pub(crate) async fn get(
     call: Call,
 ) -> Served {
     let (sender, messages) = mpsc::channel(WAITING);
-    let token = CancellationToken::new();
+    let token = stream.session.ended.child_token();
     for member in Scope::of(engine, agent).members().iter().take(MAX_MEMBERS) {
         let mut own = call.sibling("");
         own.forget();
@@ -181,6 +188,7 @@ impl Listener {
     /// Goes on until the agent leaves, or the server says that it offers no such stream.
     async fn run(mut self) {
         let mut pause = Pause::default();
+        let mut before = false;
         loop {
             // A server that was moved meanwhile is found where it is now.
             self.agent.snapshot = self.engine.catalogue.snapshot();
@@ -194,6 +202,10 @@ impl Listener {
             match leg.listen().await {
                 Ok(reply) => {
                     pause.begin();
+                    if std::mem::replace(&mut before, true) {
+                        // Nobody knows what the server said meanwhile.
+                        self.engine.virtual_servers.lists.all_changed(self.server);
+                    }
                     self.pump(reply).await;
                 }
                 Err(refusal)

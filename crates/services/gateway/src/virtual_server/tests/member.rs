@@ -118,12 +118,12 @@ fn reply(status: u16, body: &Value) -> Response {
         .unwrap()
 }
 
-fn event(data: &str) -> Result<String, Infallible> {
-    Ok(format!("data: {data}\n\n"))
+fn event(data: &str) -> String {
+    format!("data: {data}\n\n")
 }
 
 fn events(first: Vec<String>, then: impl futures_util::Stream<Item = String> + Send + 'static) -> Response {
-    let all = stream::iter(first).chain(then).map(|data| event(&data));
+    let all = stream::iter(first).chain(then).map(|data| Ok::<_, Infallible>(event(&data)));
     Response::builder().header("content-type", "text/event-stream").body(Body::from_stream(all)).unwrap()
 }
 

@@ -113,6 +113,28 @@ async fn what_members_say_on_their_own_account_comes_on_one_stream_with_ids_that
 }
 
 #[tokio::test]
+async fn with_the_session_its_stream_ends_and_nothing_stays_open_at_the_members() {
+    let bench = Virtual::new(Names::Plain, vec![Setup::default(), Setup::default()]).await;
+    let session = bench.open().await;
+    let stream = stream_of(&bench, &session).await;
+    for member in &bench.members {
+        member.tell(1, r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#).await;
+    }
+    let delete = bench.bench.request(Method::DELETE).header("mcp-session-id", &session);
+    assert_eq!(bench.bench.send(delete.body(Body::empty()).unwrap()).await.status, 204);
+    // Reading to its end shows that it has one.
+    stream.into_body().collect().await.unwrap();
+    for member in &bench.members {
+        while member.seen("DELETE").is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let opened = member.seen("GET").pop().unwrap().headers["mcp-session-id"].clone();
+        assert_eq!(member.seen("DELETE")[0].headers["mcp-session-id"], opened);
+        assert_eq!(member.seen("initialize").len(), 1);
+    }
+}
+
+#[tokio::test]
 async fn a_log_level_reaches_open_members_now_and_others_when_they_are_opened() {
     let bench = Virtual::new(Names::Prefixed, vec![Setup::default(), Setup::default()]).await;
     bench.open().await;
