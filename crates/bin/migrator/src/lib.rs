@@ -38,9 +38,10 @@ pub async fn run(settings: &MigratorSettings, tools: &Tools) -> Result<()> {
         AdministratorSeed { username: settings.administrator.username.clone(), password: Some(password) };
     let tools = SeedTools { clock: tools.clock.clone(), rng: tools.rng.clone() };
     let seeded = portico_auth_server::seed(&auth, &tools, administrator).await?;
-    match seeded.administrator {
-        Some(administrator) => tracing::info!(username = administrator.username, "created the administrator"),
-        None => tracing::info!("there is an administrator already"),
+    if let Some(administrator) = seeded.administrator {
+        tracing::info!(username = administrator.username, "created the administrator");
+    } else {
+        tracing::info!("there is an administrator already");
     }
     auth.close().await;
     Ok(())

@@ -14,7 +14,7 @@ use portico_settings::Sources;
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
-    /// A settings file (TOML); PORTICO_SECTION__KEY variables go before it
+    /// A settings file (TOML); variables named `PORTICO_SECTION__KEY` count more
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }

@@ -14,15 +14,15 @@ fn tools() -> Tools {
     Tools { clock: Arc::new(SystemClock), rng: Arc::new(SystemRng) }
 }
 
-fn secret(text: String) -> Option<Secret> {
-    Some(Secret::inline(SecretString::from(text)))
+fn secret(text: String) -> Secret {
+    Secret::inline(SecretString::from(text))
 }
 
 fn settings(dir: &Path) -> MigratorSettings {
     let mut settings = MigratorSettings::default();
-    settings.auth_server.url = secret(format!("sqlite://{}", dir.join("auth-server.db").display()));
-    settings.registry.url = secret(format!("sqlite://{}", dir.join("registry.db").display()));
-    settings.administrator.password = secret("correct horse battery staple".to_owned());
+    settings.auth_server.url = Some(secret(format!("sqlite://{}", dir.join("auth-server.db").display())));
+    settings.registry.url = Some(secret(format!("sqlite://{}", dir.join("registry.db").display())));
+    settings.administrator.password = Some(secret("correct horse battery staple".to_owned()));
     settings
 }
 
@@ -61,7 +61,7 @@ async fn s0_20_s0_23_a_database_that_never_answers_ends_the_run_with_the_reason(
     let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
     drop(socket);
-    settings.registry.url = secret(format!("postgres://nobody:secret@{address}/none"));
+    settings.registry.url = Some(secret(format!("postgres://nobody:secret@{address}/none")));
     settings.wait.limit_seconds = 3;
     let error = format!("{:#}", run(&settings, &tools()).await.unwrap_err());
     assert!(error.contains("did not answer within 3s"), "{error}");

@@ -33,7 +33,7 @@ pub(crate) fn run(arguments: &Arguments, output: Output) -> Result<()> {
             output.value(&settings, || "the settings are good".to_owned());
         }
         Verb::Schema => {
-            output.line(&serde_json::to_string_pretty(&portico_settings::schema::<DevSettings>())?)
+            output.line(&serde_json::to_string_pretty(&portico_settings::schema::<DevSettings>())?);
         }
     }
     Ok(())

@@ -6,7 +6,8 @@ mod settings;
 mod state;
 mod welcome;
 
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,6 +74,9 @@ async fn serve(arguments: Arguments, ready_file: Option<PathBuf>, output: Output
     let signals = Signals::install().context("the process cannot listen to signals")?;
     output.note("starting Portico …");
     let ready_file = ready_file.or_else(|| settings.unusual_ready_file());
+    if let Some(path) = &ready_file {
+        remove_stale(path)?;
+    }
     let dev = Box::pin(Dev::start(settings)).await?;
     telemetry.export_metrics(&dev.metrics);
     if let Some(path) = &ready_file {
@@ -105,6 +109,8 @@ impl Dev {
         let data_dir = DataDir::new(&settings.data_dir);
         let public = BoundListener::bind(settings.listen)?.named("public");
         let admin = BoundListener::bind(settings.admin_listen)?.named("admin");
+        remove_stale(&data_dir.ready())?;
+        let first_start = !data_dir.state().exists();
         let mut state = DevState::load_or_new(&data_dir, &SystemRng)?;
         let demo = if settings.demo { Some(demo::bind(&mut state)?) } else { None };
         let tasks = Tasks::new();
@@ -119,7 +125,8 @@ impl Dev {
             readiness: Readiness::new().draining_with(tasks.shutdown_token()),
             tasks: tasks.clone(),
         };
-        let first_start = !data_dir.state().exists();
+        // Before anything is seeded with it: a password that nobody can read any more would lock everybody out.
+        state.save(&data_dir)?;
         let platform = Box::pin(Platform::build(&settings, &data_dir, &mut state, &ground)).await?;
         state.save(&data_dir)?;
         let (public_url, admin_url) = (ground.origin.clone(), url_of(&admin)?);
@@ -178,6 +185,16 @@ impl Dev {
             .map(|check| format!("{}: {}", check.name, check.reason.unwrap_or_default()))
             .collect();
         bail!("not ready after {} s: {}", START_LIMIT.as_secs(), waiting.join("; "))
+    }
+}
+
+/// Removes the ready file of an earlier run: whoever waits for it must not find that one.
+fn remove_stale(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("{} cannot be replaced", path.display()))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -27,7 +27,7 @@ use crate::output::Output;
 
 /// One front door for every MCP server, agent and team of an organisation.
 #[derive(Debug, Parser)]
-#[command(name = "portico", version, propagate_version = true)]
+#[command(name = "portico", version)]
 struct Arguments {
     /// The file that a running `portico dev` wrote; without it a `.portico/ready.json` here, then the saved login
     #[arg(long, global = true, env = "PORTICO_READY_FILE", value_name = "FILE")]
@@ -122,5 +122,17 @@ async fn with_connection(verb: Verb, connection: Connection, output: Output) -> 
         Verb::Dev(_) | Verb::Config(_) | Verb::Login(_) => {
             unreachable!("these verbs need no running Portico")
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn every_verb_and_option_is_well_formed() {
+        Arguments::command().debug_assert();
     }
 }

@@ -26,6 +26,7 @@ mod trust;
 #[cfg(test)]
 mod tests;
 
+pub use passwords::generate as generate_password;
 pub use schema::schema;
 pub use seed::{
     AdministratorSeed, SeedError, SeedTools, Seeded, SeededAdministrator, ServiceCredentials,

@@ -95,7 +95,8 @@ impl Passwords {
 }
 
 /// Makes a password for somebody: five groups of five, 125 bits.
-pub(crate) fn generate(rng: &dyn Rng) -> SecretString {
+#[must_use]
+pub fn generate(rng: &dyn Rng) -> SecretString {
     let mut bytes = [0_u8; 25];
     rng.fill(&mut bytes);
     let mut text = String::with_capacity(29);

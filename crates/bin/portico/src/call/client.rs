@@ -56,7 +56,7 @@ impl<'a> McpClient<'a> {
         match client.exchange("initialize", parameters).await? {
             Answer::Result(_) => client.notify("notifications/initialized").await?,
             Answer::Error(error) if error["data"]["reason"] == "era_not_bridged" => {
-                client.era = Era::Stateless
+                client.era = Era::Stateless;
             }
             Answer::Error(error) => bail!(explain(&error)),
         }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use portico_ids::{Rng, secret_token};
+use portico_ids::Rng;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize, Serializer};
 use url::Url;
@@ -76,7 +76,7 @@ impl DevState {
             }),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self {
                 admin_username: "admin".to_owned(),
-                admin_password: secret_token(rng),
+                admin_password: portico_auth_server::generate_password(rng),
                 client_id: String::new(),
                 client_secret: SecretString::default(),
                 demo_port: 0,
