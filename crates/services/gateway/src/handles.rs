@@ -170,6 +170,30 @@ mod tests {
     }
 
     #[test]
+    fn rs_31_a_late_or_foreign_handle_is_unknown() {
+        let clock = portico_clock::MockClock::at(chrono::DateTime::from_timestamp(1_790_000_000, 0).unwrap());
+        let dir = tempfile::tempdir().unwrap();
+        let rng: portico_ids::SharedRng = std::sync::Arc::new(portico_ids::SeededRng::new(3));
+        let keys = portico_sealing::KeyRing::generate_file(&dir.path().join("keys"), &*rng).unwrap();
+        let handles = Handles::new(HandleSealer::new(&keys, rng), std::sync::Arc::new(clock.clone()));
+        let bound = Bound { subject: "user:a", client: "c", endpoint: "e", request: "tools/list" };
+        let sealed = handles.seal(Handle::Cursor, &bound, "page 2");
+        assert_eq!(handles.open(Handle::Cursor, &bound, &sealed).unwrap(), "page 2");
+        for other in [
+            Bound { subject: "user:b", ..bound },
+            Bound { client: "d", ..bound },
+            Bound { endpoint: "f", ..bound },
+            Bound { request: "prompts/list", ..bound },
+            Bound { subject: "user:ac", client: "", ..bound },
+        ] {
+            assert!(handles.open(Handle::Cursor, &other, &sealed).is_err(), "{other:?}");
+        }
+        assert!(handles.open(Handle::RequestState, &bound, &sealed).is_err());
+        clock.advance(LIFETIME + Duration::seconds(1));
+        assert!(handles.open(Handle::Cursor, &bound, &sealed).is_err());
+    }
+
+    #[test]
     fn the_digest_follows_values_and_not_spelling() {
         let one = digest("tools/call", r#"{"name":"a","arguments":{"x":1,"y":[{"b":1,"a":"\u0061"}]}}"#);
         let same = digest(

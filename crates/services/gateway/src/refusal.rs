@@ -115,8 +115,6 @@ reasons! {
     UnsupportedVersion = "unsupported_version", BAD_REQUEST, code::UNSUPPORTED_VERSION, Denied;
     /// The server speaks only the other era.
     EraNotBridged = "era_not_bridged", BAD_REQUEST, code::UNSUPPORTED_VERSION, Failed;
-    /// The client did not declare a capability.
-    MissingCapability = "missing_capability", BAD_REQUEST, code::MISSING_CAPABILITY, Denied;
     /// The stateless era does not have this method.
     MethodNotFound = "method_not_found", NOT_FOUND, code::METHOD_NOT_FOUND, Denied;
     /// No tool, prompt or resource of this endpoint has this name.

@@ -40,9 +40,9 @@ pub(crate) struct Bench {
     pub(crate) server: TestServer,
     pub(crate) alice: PrincipalId,
     pub(crate) exchange: Exchange,
+    pub(crate) metrics: Metrics,
     pub(crate) tasks: Tasks,
-    /// Removed with the bench.
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 /// An answer, read whole.
@@ -94,17 +94,39 @@ impl Bench {
     }
 
     pub(crate) async fn with(edit: impl FnOnce(&mut GatewaySettings)) -> Self {
-        // Another crate's test may have installed it already; either way it is there.
+        // Another test may have installed it already; either way it is there.
         portico_process::install_crypto_provider();
         let clock = MockClock::at(start());
         let dir = tempfile::tempdir().unwrap();
         let mut settings = GatewaySettings { data_dir: dir.path().to_owned(), ..GatewaySettings::default() };
         edit(&mut settings);
-        let tasks = Tasks::new();
-        let rng: SharedRng = Arc::new(SeededRng::new(7));
-        let keys = KeyRing::generate_file(&dir.path().join("ring"), &*rng).unwrap();
         let issuer = TestIssuer::new(Arc::new(clock.clone()));
-        let exchange = Exchange::new();
+        let server_tasks = Tasks::new();
+        let server = TestServer::start(&server_tasks).await;
+        KeyRing::generate_file(&dir.path().join("keys"), &SeededRng::new(7)).unwrap();
+        let bench = Self::assemble(settings, clock, issuer, server, dir);
+        bench.catalogue(bench.demo());
+        bench
+    }
+
+    /// The same deployment after a restart; nothing but the directory is left, and no registry is there.
+    pub(crate) async fn restarted(self) -> Self {
+        self.tasks.trigger_shutdown();
+        assert!(self.tasks.wait(std::time::Duration::from_secs(10)).await.is_clean());
+        let settings = self.engine().settings.clone();
+        Self::assemble(settings, self.clock, self.issuer, self.server, self.dir)
+    }
+
+    fn assemble(
+        settings: GatewaySettings,
+        clock: MockClock,
+        issuer: TestIssuer,
+        server: TestServer,
+        dir: tempfile::TempDir,
+    ) -> Self {
+        let (tasks, exchange, metrics) = (Tasks::new(), Exchange::new(), Metrics::new());
+        let rng: SharedRng = Arc::new(SeededRng::new(7));
+        let keys = KeyRing::load(&dir.path().join("keys")).unwrap();
         let gateway = Gateway::build(
             settings,
             Dependencies {
@@ -115,19 +137,19 @@ impl Bench {
                 handles: HandleSealer::new(&keys, Arc::clone(&rng)),
                 sealer: Sealer::new(&keys, Arc::clone(&rng)),
                 outbound: OutboundClient::new(OutboundPolicy::dev(), &OutboundLimits::default()).unwrap(),
-                metrics: Metrics::new(),
+                metrics: metrics.clone(),
                 readiness: Readiness::new(),
                 tasks: tasks.clone(),
                 rng,
             },
         )
         .unwrap();
-        let server = TestServer::start(&tasks).await;
-        let app = gateway.http();
-        let alice = issuer.user();
-        let bench = Self { gateway, app, issuer, clock, server, alice, exchange, tasks, _dir: dir };
-        bench.catalogue(bench.demo());
-        bench
+        let (app, alice) = (gateway.http(), issuer.user());
+        Self { gateway, app, issuer, clock, server, alice, exchange, metrics, tasks, dir }
+    }
+
+    pub(crate) fn dir(&self) -> &std::path::Path {
+        self.dir.path()
     }
 
     /// One server and its endpoint.

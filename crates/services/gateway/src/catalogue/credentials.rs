@@ -96,7 +96,10 @@ impl Resolver {
         self.load().await;
         let mut changes = self.catalogue.changes.subscribe();
         loop {
-            self.catalogue.retain_credentials();
+            // Before the first snapshot nothing is known to be gone.
+            if *changes.borrow_and_update() > 0 {
+                self.catalogue.retain_credentials();
+            }
             let wanted = self.catalogue.missing_credentials();
             let complete = self.resolve(wanted).await;
             let next = changes.changed();

@@ -1,4 +1,4 @@
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,8 +14,8 @@ const KEPT_EVENTS: usize = 64;
 const KEPT_BYTES: usize = 256 * 1024;
 /// How long an event is kept.
 const KEPT_FOR: Duration = Duration::from_mins(1);
-/// Streams that a session knows at once; the oldest ended ones are forgotten first.
-const MAX_STREAMS: usize = 256;
+/// Streams that a session knows before it forgets those that ended and of which nothing is kept.
+const MAX_STREAMS: usize = KEPT_EVENTS;
 
 /// Names one event: which stream of the session, and the how-manieth event on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +68,13 @@ struct Stream {
     grown: Arc<Notify>,
 }
 
+impl Inner {
+    fn forget_old(&mut self) {
+        let kept: HashSet<u32> = self.kept.iter().map(|kept| kept.id.stream).collect();
+        self.open.retain(|number, stream| kept.contains(number) || !(stream.ended || stream.standalone));
+    }
+}
+
 /// What there is to resume.
 #[derive(Debug)]
 pub(crate) enum Replay {
@@ -90,10 +97,7 @@ impl Streams {
     pub(crate) fn open(&self, standalone: bool) -> u32 {
         let mut inner = self.inner();
         if inner.open.len() >= MAX_STREAMS {
-            let oldest = inner.open.iter().filter(|(_, s)| s.ended || s.standalone).map(|(n, _)| *n).min();
-            if let Some(oldest) = oldest {
-                inner.open.remove(&oldest);
-            }
+            inner.forget_old();
         }
         let number = inner.next;
         inner.next = inner.next.wrapping_add(1);
@@ -197,6 +201,22 @@ mod tests {
         assert_eq!(missed(&streams, stream, 0), 4);
         tokio::time::advance(KEPT_FOR + Duration::from_secs(1)).await;
         assert_eq!(missed(&streams, stream, 0), 0);
+    }
+
+    #[tokio::test]
+    async fn streams_that_ended_long_ago_are_forgotten_and_live_ones_are_not() {
+        let streams = Streams::default();
+        let live = streams.open(false);
+        for _ in 0..10 * MAX_STREAMS {
+            let stream = streams.open(false);
+            streams.keep(EventId { stream, number: 1 }, Bytes::from_static(b"x"));
+            streams.end(stream);
+        }
+        assert!(streams.inner().open.len() <= 2 * MAX_STREAMS);
+        assert!(matches!(
+            streams.since(EventId { stream: live, number: 0 }),
+            Replay::Call { ended: false, .. }
+        ));
     }
 
     #[test]

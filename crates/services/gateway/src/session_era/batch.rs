@@ -49,7 +49,7 @@ pub(crate) async fn batch(
                 let body = body.slice_ref(raw.get().as_bytes());
                 let inbound = Inbound { head, agent, body: &body, envelope, params: &params };
                 let served = Box::pin(request::message(engine, &inbound, session, part)).await;
-                answer_of(engine, envelope.id, served).await
+                answer_of(engine, (envelope.id, call.correlation.as_str()), served).await
             }
             Err(error) => {
                 let refusal = Refusal::from(error);
@@ -100,15 +100,15 @@ fn read<'a>(messages: &[&'a RawValue], revision: Revision) -> Result<Vec<Envelop
 }
 
 /// The response message within what a single POST would have been answered.
-async fn answer_of(engine: &Engine, id: Id<'_>, served: Served) -> Bytes {
+async fn answer_of(engine: &Engine, (id, correlation): (Id<'_>, &str), served: Served) -> Bytes {
     match served {
         Ok(response) => match response_message(engine, id, response).await {
             Ok(message) => message,
-            Err(refusal) => refusal.body(id, ""),
+            Err(refusal) => refusal.body(id, correlation),
         },
         Err((refusal, mut call)) => {
             call.refused(&refusal);
-            refusal.body(id, call.correlation.as_str())
+            refusal.body(id, correlation)
         }
     }
 }

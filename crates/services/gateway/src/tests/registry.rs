@@ -153,3 +153,28 @@ async fn s3_31_records_wait_for_a_registry_that_does_not_take_them() {
     ids.dedup();
     assert_eq!(ids.len(), 5);
 }
+
+#[tokio::test]
+async fn a_gateway_starts_from_its_copies_while_the_registry_is_away() {
+    let registry = Registry::default();
+    let first = followed(&registry).await;
+    let credentials = first.dir().join("credentials.sealed");
+    eventually(|| credentials.exists()).await;
+    let second = first.restarted().await;
+    for name in ["catalogue.feed", "credentials.sealed"] {
+        let bytes = std::fs::read(second.dir().join(name)).unwrap();
+        assert!(!bytes.windows(6).any(|window| window == b"s3cret"), "a secret lies open on disk");
+    }
+    second.gateway.spawn_tasks(&second.tasks);
+    let engine = Arc::clone(second.engine());
+    eventually(|| {
+        let snapshot = engine.catalogue.snapshot();
+        let member = snapshot.endpoint("demo").and_then(|endpoint| endpoint.single().cloned());
+        member
+            .and_then(|m| snapshot.server(m.server).cloned())
+            .is_some_and(|server| !server.instances.is_empty())
+    })
+    .await;
+    assert_eq!(second.stateless_call("echo", "").await.status, 200);
+    assert_eq!(second.server.last().headers["authorization"], "Bearer s3cret");
+}

@@ -266,3 +266,84 @@ async fn ping_is_answered_by_the_gateway() {
     assert_eq!(answer.text(), r#"{"jsonrpc":"2.0","id":"p","result":{}}"#);
     assert_eq!(bench.server.seen().len(), seen);
 }
+
+#[tokio::test]
+async fn s3_68_subscriptions_and_the_log_level_are_told_again_to_a_server_that_forgot() {
+    let bench = Bench::new().await;
+    let session = bench.initialize("2025-11-25").await;
+    for (method, params) in
+        [("resources/subscribe", r#"{"uri":"file:///a"}"#), ("logging/setLevel", r#"{"level":"debug"}"#)]
+    {
+        let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#);
+        assert_eq!(bench.in_session(&session, &body).await.status, 200);
+    }
+    let before = bench.server.seen().len();
+    bench.server.forget();
+    assert_eq!(bench.in_session(&session, &call(2, "echo")).await.status, 200);
+    let told: Vec<String> = bench.server.seen()[before..]
+        .iter()
+        .map(|seen| seen.json()["method"].as_str().unwrap_or("").to_owned())
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "tools/call",
+            "initialize",
+            "notifications/initialized",
+            "logging/setLevel",
+            "resources/subscribe",
+            "tools/call"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn s3_67_completion_passes_through() {
+    let bench = Bench::new().await;
+    let session = bench.initialize("2025-11-25").await;
+    let body = r#"{"jsonrpc":"2.0","id":1,"method":"completion/complete","params":{"ref":{"type":"ref/prompt","name":"p"},"argument":{"name":"a","value":"x"},"context":{"arguments":{"b":"c"}}}}"#;
+    bench.in_session(&session, body).await;
+    assert_eq!(bench.server.last().text(), body);
+}
+
+#[tokio::test]
+async fn rs_26_a_standing_stream_ends_with_its_token() {
+    let bench = Bench::new().await;
+    let session = bench.initialize("2025-11-25").await;
+    let request = bench.request(Method::GET).header("mcp-session-id", &session).body(Body::empty()).unwrap();
+    let response = bench.open(request).await;
+    bench.clock.advance(chrono::Duration::hours(1));
+    bench.issuer.heartbeat();
+    let body = tokio::time::timeout(std::time::Duration::from_secs(5), response.into_body().collect()).await;
+    assert!(body.is_ok(), "the stream goes on after its token has expired");
+    bench.server.reader_gone().await;
+}
+
+#[tokio::test]
+async fn s3_34_a_trace_goes_on_at_the_server_wherever_it_came_in() {
+    let bench = Bench::new().await;
+    let session = bench.initialize("2025-11-25").await;
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let mut request = bench.session_request(&session, &call(1, "echo"));
+    request.headers_mut().insert("traceparent", parent.parse().unwrap());
+    bench.send(request).await;
+    assert_eq!(bench.server.last().headers["traceparent"], parent);
+    let body = format!(
+        r#"{{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{{"name":"echo","_meta":{{"traceparent":"{parent}"}}}}}}"#
+    );
+    bench.in_session(&session, &body).await;
+    assert_eq!(bench.server.last().headers["traceparent"], parent);
+    assert_eq!(bench.server.last().text(), body);
+    assert_eq!(bench.audit().pop().unwrap().trace_id, "0af7651916cd43dd8448eb211c80319c");
+}
+
+#[tokio::test]
+async fn s3_17_calls_are_counted_by_their_end() {
+    let bench = Bench::new().await;
+    let session = bench.initialize("2025-11-25").await;
+    bench.in_session(&session, &call(1, "echo")).await;
+    bench.in_session("nope", &call(1, "echo")).await;
+    let page = bench.metrics.render();
+    assert!(page.contains("portico_gateway_calls_total{reason=\"ok\"} 3"), "{page}");
+    assert!(page.contains("portico_gateway_calls_total{reason=\"unknown_session\"} 1"), "{page}");
+}
