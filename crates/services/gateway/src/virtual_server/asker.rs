@@ -19,7 +19,7 @@ use crate::call::Call;
 use crate::catalogue::{Member, Server};
 use crate::engine::Engine;
 use crate::front::Inbound;
-use crate::refusal::Refusal;
+use crate::refusal::{Reason, Refusal};
 use crate::session::Session;
 use crate::session_era::{Leg, close_upstreams, no_instance};
 use crate::stateless;
@@ -268,6 +268,17 @@ pub(super) struct Gathered<'a> {
     pub(super) warnings: Vec<Warning>,
     /// Why members are missing.
     pub(super) refusals: Vec<Refusal>,
+}
+
+impl Gathered<'_> {
+    /// Why there is nothing at all; what may pass comes before what will not.
+    pub(super) fn why_empty(&self) -> Option<Refusal> {
+        if !self.members.is_empty() {
+            return None;
+        }
+        let passing = self.refusals.iter().find(|refusal| refusal.reason != Reason::EraNotBridged);
+        passing.or(self.refusals.first()).cloned()
+    }
 }
 
 /// Portico's own request for a page; the stateless era needs the caller's capabilities.

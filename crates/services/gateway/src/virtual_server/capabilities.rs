@@ -49,10 +49,10 @@ pub(super) async fn discovered(asker: &Asker, scope: &Scope) -> Result<String, R
 
 /// Only members that answer count; if none does, that is an error, because an agent would not ask again.
 async fn live<'a>(asker: &Asker, scope: &'a Scope) -> Result<Gathered<'a>, Refusal> {
-    let mut gathered = asker.ask_all(scope, What::Capabilities).await;
-    match gathered.refusals.pop() {
-        Some(refusal) if gathered.members.is_empty() => Err(refusal),
-        _ => Ok(gathered),
+    let gathered = asker.ask_all(scope, What::Capabilities).await;
+    match gathered.why_empty() {
+        Some(refusal) => Err(refusal),
+        None => Ok(gathered),
     }
 }
 

@@ -65,9 +65,7 @@ pub(super) async fn list(
         None => None,
     };
     let mut gathered = asker.ask_all(scope, what).await;
-    if gathered.members.is_empty()
-        && let Some(refusal) = gathered.refusals.pop()
-    {
+    if let Some(refusal) = gathered.why_empty() {
         return Err(refusal);
     }
     let page = Page::of(scope, &gathered, what, start);

@@ -13,6 +13,7 @@ use portico_proto_registry::catalogue_item::Value as ItemValue;
 use serde_json::{Value, json};
 
 use self::member::{Member, Setup};
+use crate::UpstreamSettings;
 use crate::catalogue::testing::{Item, endpoint, instance, server};
 use crate::testing::{Bench, META, Read};
 
@@ -26,7 +27,15 @@ const NAMES: [&str; 4] = ["one", "two", "three", "four"];
 
 impl Virtual {
     async fn new(names: Names, setups: Vec<Setup>) -> Self {
-        let bench = Bench::with(|settings| settings.upstream.list_timeout_ms = 1_000).await;
+        Self::with(names, setups, |_| {}).await
+    }
+
+    async fn with(names: Names, setups: Vec<Setup>, edit: impl FnOnce(&mut UpstreamSettings)) -> Self {
+        let bench = Bench::with(|settings| {
+            settings.upstream.list_timeout_ms = 1_000;
+            edit(&mut settings.upstream);
+        })
+        .await;
         let mut members = Vec::new();
         for (setup, name) in setups.into_iter().zip(NAMES) {
             members.push(Member::start(&bench.tasks, name, setup).await);

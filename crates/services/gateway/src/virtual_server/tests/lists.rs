@@ -77,6 +77,37 @@ async fn when_every_member_is_dead_the_agent_hears_why() {
 }
 
 #[tokio::test]
+async fn when_one_speaks_another_era_and_the_other_is_dead_the_agent_hears_of_the_death() {
+    let bench = Virtual::new(Names::Plain, vec![with_tools(&["a"]), with_tools(&["b"])]).await;
+    let mut dead = Vec::new();
+    bench.publish(Names::Plain, |items| dead.clone_from(items));
+    kill(&mut dead, 1).await;
+    speaks(&mut dead, 2, &["2025-11-25"]);
+    bench.bench.catalogue(dead);
+    assert_eq!(bench.stateless("tools/list", None, json!({})).await.refusal().2, "upstream_unreachable");
+    bench.publish(Names::Plain, |items| {
+        speaks(items, 1, &["2025-11-25"]);
+        speaks(items, 2, &["2025-11-25"]);
+    });
+    let refused = bench.stateless("server/discover", None, json!({})).await;
+    assert_eq!(refused.refusal(), (400, -32022, "era_not_bridged".to_owned()));
+}
+
+#[tokio::test]
+async fn lists_are_served_also_where_no_memory_is_left_for_them() {
+    let bench = Virtual::with(Names::Plain, vec![with_tools(&["a"]), with_tools(&["b"])], |upstream| {
+        upstream.list_cache_bytes = 1;
+    });
+    let bench = bench.await;
+    let session = bench.open().await;
+    for _ in 0..3 {
+        assert_eq!(names(&bench.ask(&session, "tools/list", json!({})).await, "tools"), ["a", "b"]);
+    }
+    let called = bench.ask(&session, "tools/call", json!({"name": "b"})).await;
+    assert_eq!(called["result"]["content"][0]["text"], "b at two");
+}
+
+#[tokio::test]
 async fn a_slow_member_is_left_out_and_comes_when_it_has_answered() {
     let slow = Setup { stuck: true, ttl_ms: 60_000, ..with_tools(&["b"]) };
     let bench = Virtual::new(Names::Plain, vec![with_tools(&["a"]), slow]).await;
