@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
-use http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
+use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request};
 use portico_mcp_types::{Body as Message, CallParams, Id, Kind, PROTOCOL_VERSION, SESSION_ID};
@@ -240,6 +240,8 @@ pub(crate) async fn resource_metadata(State(engine): State<Arc<Engine>>, request
             Some(correlation.as_str()),
         ),
     };
-    response.headers_mut().insert(CORRELATION_HEADER, correlation.header_value());
+    let headers = response.headers_mut();
+    headers.insert(CORRELATION_HEADER, correlation.header_value());
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     response
 }

@@ -152,13 +152,14 @@ impl Gateway {
 
     /// The MCP routes and the metadata of protected resources.
     pub fn http(&self) -> Router {
+        let documents = get(front::resource_metadata).options(async || metadata::preflight());
         Router::new()
             .route("/mcp", any(front::serve))
             .route("/mcp/", any(front::serve))
             .route("/{name}/mcp", any(front::serve))
             .route("/{name}/mcp/", any(front::serve))
-            .route(metadata::WELL_KNOWN, get(front::resource_metadata))
-            .route(&format!("{}/{{*resource}}", metadata::WELL_KNOWN), get(front::resource_metadata))
+            .route(metadata::WELL_KNOWN, documents.clone())
+            .route(&format!("{}/{{*resource}}", metadata::WELL_KNOWN), documents)
             .with_state(Arc::clone(&self.engine))
     }
 

@@ -2,7 +2,10 @@
 
 use axum::body::Body;
 use axum::response::Response;
-use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE,
+    CACHE_CONTROL, CONTENT_TYPE,
+};
 use http::{HeaderValue, StatusCode};
 use serde_json::json;
 
@@ -34,6 +37,21 @@ pub(crate) fn document(origin: &str, issuer: &str, path: &str, snapshot: &Snapsh
         "resource_name": name,
     });
     Some(document.to_string())
+}
+
+/// Answers a preflight: SDKs in browsers send MCP headers with their request for a document (RS-36).
+pub(crate) fn preflight() -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let headers = response.headers_mut();
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET"));
+    headers.insert(
+        ACCESS_CONTROL_ALLOW_HEADERS,
+        HeaderValue::from_static("accept, content-type, mcp-protocol-version, x-correlation-id"),
+    );
+    headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+    response
 }
 
 /// Wraps a document; everybody may read and keep it for five minutes (RS-05).

@@ -129,7 +129,8 @@ impl StatelessLeg<'_> {
             Answer::Json(reply) if reply.status.is_client_error() => {
                 Ok((self.judge_error(&instance, reply).await?, rewrite))
             }
-            Answer::NotFound | Answer::MethodNotAllowed => Err(not_bridged(self.inbound.agent, self.server)),
+            Answer::NotFound => Err(gone()),
+            Answer::MethodNotAllowed => Err(not_bridged(self.inbound.agent, self.server)),
             answer => Ok((answer, rewrite)),
         }
     }

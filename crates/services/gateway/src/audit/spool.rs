@@ -98,7 +98,11 @@ impl Spool {
             state.current = create(&path_of(&self.dir, number))?;
             (state.number, state.written) = (number, 0);
         }
-        state.current.write_all(&frame)?;
+        if let Err(error) = state.current.write_all(&frame) {
+            // What was written of it must be the end of its segment: behind it nothing could be read.
+            state.written = SEGMENT_BYTES;
+            return Err(error.into());
+        }
         state.written += size;
         state.pending += size;
         let pending = state.pending.saturating_sub(state.acknowledged);
@@ -121,7 +125,7 @@ impl Spool {
             if is_current {
                 return Ok(None);
             }
-            self.drop_oldest(segment)?;
+            self.drop_oldest(segment, end)?;
         }
     }
 
@@ -134,14 +138,18 @@ impl Spool {
         state.pending.saturating_sub(state.acknowledged)
     }
 
-    fn drop_oldest(&self, segment: u64) -> Result<(), io::Error> {
+    fn drop_oldest(&self, segment: u64, read: u64) -> Result<(), io::Error> {
         let path = path_of(&self.dir, segment);
         let size = match std::fs::metadata(&path) {
             Ok(metadata) => metadata.len(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
             Err(error) => return Err(error),
         };
-        if size > 0 || path.exists() {
+        if size > read {
+            // A record that a kill cut short, or a damaged disk.
+            tracing::error!(bytes = size - read, "the end of an audit segment cannot be read and is dropped");
+        }
+        if path.exists() {
             std::fs::remove_file(&path)?;
         }
         let mut state = self.state();
