@@ -8,6 +8,7 @@ use portico_oauth_types::{RegistrationRequest, Scope, ScopeSet};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
+use super::Stores;
 use super::change::{AuditEntry, Change, TrustEntry, TrustWrite};
 use super::codes::{Code, Redeemed};
 use super::consents::Consent;
@@ -18,7 +19,6 @@ use super::roles::Role;
 use super::service_accounts::ServiceAccount;
 use super::sessions::LoginSession;
 use super::users::{NewUser, User};
-use super::Stores;
 use crate::domain::client::{Client, Registration, register};
 use crate::schema;
 
@@ -157,7 +157,8 @@ async fn roles_and_grants_hang_together() {
             revision: 0,
         };
         let role = stores.roles.create(&role, &change(1)).await.unwrap();
-        let changed = stores.roles.update(&Role { description: "e".into(), ..role.clone() }, &change(2)).await;
+        let changed =
+            stores.roles.update(&Role { description: "e".into(), ..role.clone() }, &change(2)).await;
         assert_eq!(changed.unwrap().description, "e");
         let stale = stores.roles.update(&role, &change(3)).await;
         assert!(matches!(stale, Err(StoreError::Stale { current }) if current > role.revision));
@@ -172,7 +173,7 @@ async fn roles_and_grants_hang_together() {
         stores.grants.create(&grant, &change(4)).await.unwrap();
         let twin = Grant { id: GrantId::from(Uuid::from_u128(21)), ..grant.clone() };
         assert!(matches!(stores.grants.create(&twin, &change(5)).await, Err(StoreError::AlreadyExists)));
-        assert_eq!(stores.grants.of("user:x").await.unwrap(), [grant.clone()]);
+        assert_eq!(stores.grants.of("user:x").await.unwrap(), std::slice::from_ref(&grant));
         assert_eq!(stores.grants.of("user:y").await.unwrap(), []);
         assert_eq!(stores.grants.holders(role.id).await.unwrap(), ["user:x"]);
         assert_eq!(stores.grants.get(grant.id).await.unwrap(), Some(grant));
@@ -213,7 +214,8 @@ async fn as_10_exactly_one_of_many_redeems_a_code() {
             let codes = stores.codes.clone();
             racers.spawn(async move { codes.redeem(&[1; 32], at(1)).await.unwrap() });
         }
-        let fresh = racers.join_all().await.into_iter().filter(|one| matches!(one, Redeemed::Fresh(_))).count();
+        let fresh =
+            racers.join_all().await.into_iter().filter(|one| matches!(one, Redeemed::Fresh(_))).count();
         assert_eq!(fresh, 1);
         let redeemed = Code { redeemed_at: Some(at(1)), ..code.clone() };
         assert_eq!(stores.codes.redeem(&[1; 32], at(2)).await.unwrap(), Redeemed::Again(Box::new(redeemed)));
@@ -246,9 +248,9 @@ async fn as_21_exactly_one_of_many_rotates_and_none_after_revocation() {
             });
         }
         assert_eq!(racers.join_all().await.into_iter().filter(|won| *won).count(), 1);
-        let used = stores.families.find_token(&[1; 32]).await.unwrap().unwrap();
-        assert_eq!((used.used_at, used.grace_until), (Some(at(1)), Some(at(31))));
-        let next = used.successor_hash.unwrap();
+        let spent = stores.families.find_token(&[1; 32]).await.unwrap().unwrap();
+        assert_eq!((spent.used_at, spent.grace_until), (Some(at(1)), Some(at(31))));
+        let next = spent.successor_hash.unwrap();
         assert!(stores.families.find_token(&next).await.unwrap().unwrap().used_at.is_none());
         assert_eq!(stores.families.alive(user.id, at(2)).await.unwrap().len(), 1);
         assert!(stores.families.revoke(first.id, "test", &change(2)).await.unwrap());

@@ -101,7 +101,8 @@ async fn as_10_a_code_is_bound_to_verifier_client_and_redirect_uri() {
     ] {
         let answer = portico.authorize(&mut browser, &request(&client, CALLBACK)).await;
         let code = answer.parameter("code").unwrap();
-        let mut pairs: Vec<_> = right.iter().map(|(key, value)| (*key, if *key == name { wrong } else { value })).collect();
+        let mut pairs: Vec<_> =
+            right.iter().map(|(key, value)| (*key, if *key == name { wrong } else { value })).collect();
         pairs.push(("code", code.as_str()));
         portico.post("/oauth2/token", &pairs).await.is_error(StatusCode::BAD_REQUEST, "invalid_grant");
         // One guess is all there is.
@@ -201,7 +202,8 @@ async fn as_13_an_endpoint_that_does_not_exist_and_one_that_is_not_for_me_look_a
         email: String::new(),
         password_hash: hash,
     };
-    let change = app.change(&crate::actor::Actor::service(), crate::actor::Deed::done("user.create", "eve", ""));
+    let change =
+        app.change(&crate::actor::Actor::service(), crate::actor::Deed::done("user.create", "eve", ""));
     app.stores.users.create(&user, &change).await.unwrap();
     let client = portico.public_client(CALLBACK).await;
     let mut browser = Browser::default();
@@ -274,7 +276,8 @@ async fn as_15_consent_is_remembered_for_the_same_scopes_and_metadata_only() {
         let answer = browser.get(&portico, &path(&with(&client, &changes))).await;
         assert!(answer.location().starts_with("/login/consent?"), "{changes:?}: {answer:?}");
     }
-    let answer = browser.get(&portico, &path(&with(&client, &[("scope", "mcp openid"), ("prompt", "none")]))).await;
+    let answer =
+        browser.get(&portico, &path(&with(&client, &[("scope", "mcp openid"), ("prompt", "none")]))).await;
     sent_back(&answer, "consent_required");
 }
 
@@ -332,8 +335,12 @@ async fn openid_gets_an_id_token_that_is_bound_to_the_request() {
     let more = [("scope", "openid profile mcp"), ("nonce", "n-0S6")];
     let tokens = portico.tokens(&client, CALLBACK, &more).await;
     let id: portico_oauth_types::IdTokenClaims =
-        crate::jws::open(tokens["id_token"].as_str().unwrap(), "JWT", &portico.app().keys.jwks().keys).unwrap();
-    assert_eq!((id.iss.as_str(), id.aud.as_str(), id.nonce.as_deref()), (ORIGIN, client.as_str(), Some("n-0S6")));
+        crate::jws::open(tokens["id_token"].as_str().unwrap(), "JWT", &portico.app().keys.jwks().keys)
+            .unwrap();
+    assert_eq!(
+        (id.iss.as_str(), id.aud.as_str(), id.nonce.as_deref()),
+        (ORIGIN, client.as_str(), Some("n-0S6"))
+    );
     assert_eq!(id.preferred_username.as_deref(), Some("admin"));
     let access = tokens["access_token"].as_str().unwrap();
     assert_eq!(id.at_hash, Some(portico_oauth_types::left_half_hash(access)));

@@ -14,7 +14,8 @@ async fn as_01_metadata_is_at_every_place_and_the_same_everywhere() {
     let bound = portico.get("/.well-known/oauth-authorization-server/issuer/open").await.json();
     assert_eq!(bound["issuer"], format!("{ORIGIN}/issuer/open"));
     assert_eq!(bound["token_endpoint"], format!("{ORIGIN}/issuer/open/oauth2/token"));
-    for place in ["/.well-known/openid-configuration/issuer/open", "/issuer/open/.well-known/openid-configuration"]
+    for place in
+        ["/.well-known/openid-configuration/issuer/open", "/issuer/open/.well-known/openid-configuration"]
     {
         assert_eq!(portico.get(place).await.json(), bound, "{place}");
     }
@@ -104,7 +105,12 @@ async fn keys_rotate_with_overlap_and_are_sealed_at_rest() {
     portico.app().keys.rotate(&crate::actor::Actor::service()).await.unwrap();
     let kids = || async {
         let document = portico.get("/oauth2/jwks").await.json();
-        document["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        document["keys"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|key| key["kid"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
     };
     assert_eq!(kids().await.len(), 2, "the new key is published before it signs");
     assert_eq!(portico.app().keys.active().unwrap().key.jwk().kid(), before);

@@ -80,7 +80,8 @@ impl Answer {
     /// The value of a hidden field of the page.
     pub(crate) fn field(&self, name: &str) -> String {
         let start = format!("name=\"{name}\" value=\"");
-        let (_, rest) = self.body.split_once(&start).unwrap_or_else(|| panic!("no field {name}: {}", self.body));
+        let (_, rest) =
+            self.body.split_once(&start).unwrap_or_else(|| panic!("no field {name}: {}", self.body));
         rest.split('"').next().unwrap().to_owned()
     }
 
@@ -330,7 +331,8 @@ impl Browser {
     }
 
     fn request(&self, method: Method, path: &str) -> http::request::Builder {
-        let cookies: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let cookies: Vec<String> =
+            self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
         Request::builder().method(method).uri(path).header(COOKIE, cookies.join("; "))
     }
 

@@ -39,7 +39,10 @@ async fn as_30_registrations_without_a_usable_uri_are_refused() {
         (json!({}), "invalid_redirect_uri"),
         (json!({"redirect_uris": ["http://example.com/"]}), "invalid_redirect_uri"),
         (json!({"redirect_uris": vec![CALLBACK; 11]}), "invalid_redirect_uri"),
-        (json!({"redirect_uris": [CALLBACK], "token_endpoint_auth_method": "tls"}), "invalid_client_metadata"),
+        (
+            json!({"redirect_uris": [CALLBACK], "token_endpoint_auth_method": "tls"}),
+            "invalid_client_metadata",
+        ),
     ] {
         portico.register(metadata).await.is_error(StatusCode::BAD_REQUEST, error);
         portico.advance(chrono::Duration::seconds(1));
@@ -49,7 +52,9 @@ async fn as_30_registrations_without_a_usable_uri_are_refused() {
 #[tokio::test]
 async fn as_30_bodies_are_bounded_and_must_be_json() {
     let portico = Portico::start().await;
-    for body in ["not json".to_owned(), "[]".to_owned(), format!("{{\"client_name\":\"{}\"}}", "x".repeat(17_000))] {
+    for body in
+        ["not json".to_owned(), "[]".to_owned(), format!("{{\"client_name\":\"{}\"}}", "x".repeat(17_000))]
+    {
         let request = Request::post("/oauth2/register").header("content-type", "application/json");
         let answer = portico.send(request.body(Body::from(body)).unwrap()).await;
         answer.is_error(StatusCode::BAD_REQUEST, "invalid_client_metadata");
@@ -75,12 +80,16 @@ async fn as_30_registration_can_need_a_token_or_be_closed() {
     let with = |mode, token: Option<&str>| AuthServerSettings {
         registration: RegistrationSettings {
             mode,
-            initial_access_token: token.map(|token| portico_settings::Secret::inline(token.to_owned().into())),
+            initial_access_token: token
+                .map(|token| portico_settings::Secret::inline(token.to_owned().into())),
         },
         ..AuthServerSettings::default()
     };
     let closed = Portico::with(with(RegistrationMode::Closed, None)).await;
-    closed.register(json!({"redirect_uris": [CALLBACK]})).await.is_error(StatusCode::FORBIDDEN, "access_denied");
+    closed
+        .register(json!({"redirect_uris": [CALLBACK]}))
+        .await
+        .is_error(StatusCode::FORBIDDEN, "access_denied");
     let document = closed.get("/.well-known/oauth-authorization-server").await.json();
     assert!(document.get("registration_endpoint").is_none());
     let guarded = Portico::with(with(RegistrationMode::Token, Some("open sesame"))).await;

@@ -51,10 +51,8 @@ async fn as_29_introspection_tells_a_client_about_its_own_tokens_only() {
     let portico = Portico::start().await;
     let credentials = portico.service_account().await;
     let basic = Portico::basic(&credentials);
-    let own = portico
-        .post_as("/oauth2/token", &[("grant_type", "client_credentials")], Some(&basic))
-        .await
-        .json();
+    let own =
+        portico.post_as("/oauth2/token", &[("grant_type", "client_credentials")], Some(&basic)).await.json();
     let own = own["access_token"].as_str().unwrap();
     let client = portico.public_client(CALLBACK).await;
     let foreign = portico.tokens(&client, CALLBACK, &[]).await;
@@ -64,11 +62,9 @@ async fn as_29_introspection_tells_a_client_about_its_own_tokens_only() {
     };
     let answer = about(own.to_owned()).await;
     assert_eq!((&answer["active"], &answer["client_id"]), (&json!(true), &json!(credentials.client_id)));
-    for token in [
-        foreign["access_token"].as_str().unwrap(),
-        foreign["refresh_token"].as_str().unwrap(),
-        "unknown",
-    ] {
+    for token in
+        [foreign["access_token"].as_str().unwrap(), foreign["refresh_token"].as_str().unwrap(), "unknown"]
+    {
         assert_eq!(about(token.to_owned()).await, json!({"active": false}));
     }
     portico.post_as("/oauth2/revoke", &[("token", own)], Some(&basic)).await;
@@ -92,7 +88,8 @@ async fn userinfo_tells_who_is_logged_in_and_needs_openid() {
     let ask = |token: String| {
         let portico = &portico;
         async move {
-            let request = http::Request::get("/oauth2/userinfo").header(AUTHORIZATION, format!("Bearer {token}"));
+            let request =
+                http::Request::get("/oauth2/userinfo").header(AUTHORIZATION, format!("Bearer {token}"));
             portico.send(request.body(axum::body::Body::empty()).unwrap()).await
         }
     };
