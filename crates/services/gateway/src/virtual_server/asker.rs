@@ -1,6 +1,7 @@
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -33,6 +34,9 @@ const MAX_PAGES: usize = 200;
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 /// Most members that are asked at the same time for one answer.
 const AT_ONCE: usize = 128;
+
+/// How long members are not asked again for what nobody has.
+const LOOKED_UP: Duration = Duration::from_secs(2);
 
 /// Asks members on behalf of one caller.
 #[derive(Debug, Clone)]
@@ -128,18 +132,27 @@ impl Asker {
     }
 
     /// What one member lists.
-    pub(super) async fn ask(&self, member: &Member, what: What) -> Result<Arc<Listed>, Refusal> {
+    async fn ask(&self, member: &Member, what: What, at_least: Duration) -> Result<Arc<Listed>, Refusal> {
         let server = self.server(member)?;
-        self.engine.virtual_servers.lists.get(self, server, what).await
+        self.engine.virtual_servers.lists.get(self, server, what, at_least).await
     }
 
     /// What all members list, asked at the same time, in the members' order; who does not answer becomes a warning.
     pub(super) async fn ask_all<'a>(&self, scope: &'a Scope, what: What) -> Gathered<'a> {
+        self.gather(scope, what, Duration::ZERO).await
+    }
+
+    /// The same to find the owner of something: not again for everything that has none.
+    pub(super) async fn look_up<'a>(&self, scope: &'a Scope, what: What) -> Gathered<'a> {
+        self.gather(scope, what, LOOKED_UP).await
+    }
+
+    async fn gather<'a>(&self, scope: &'a Scope, what: What, at_least: Duration) -> Gathered<'a> {
         let mut answers = Vec::with_capacity(scope.members().len());
         for members in scope.members().chunks(AT_ONCE) {
             let mut asked = Vec::with_capacity(members.len());
             for member in members {
-                asked.push(self.ask(member, what));
+                asked.push(self.ask(member, what, at_least));
             }
             answers.extend(join_all(asked).await);
         }

@@ -14,7 +14,7 @@ use super::asker::Asker;
 use super::relabel::Relabel;
 use super::route;
 use super::scope::Scope;
-use super::streams::{Events, MAX_MEMBERS, Pause, StandingParts, standing_response};
+use super::streams::{CHANGED, Events, MAX_MEMBERS, Pause, StandingParts, notification, standing_response};
 use super::warning::{Warning, meta_member};
 use crate::access::{Agent, Liveness, StreamKind};
 use crate::call::Call;
@@ -70,6 +70,18 @@ impl Filter {
         *self == Self::default()
     }
 
+    /// The notifications of all that is asked for, for the subscription with this id.
+    fn everything_changed(&self, id: &str) -> Vec<Bytes> {
+        let meta = format!("\"_meta\":{{\"{SUBSCRIPTION_ID}\":{id}}}");
+        let flagged = CHANGED.iter().zip(self.flags).filter(|(_, wanted)| *wanted);
+        let lists = flagged.map(|(name, _)| notification(name, &format!("{{{meta}}}")));
+        let updated = |uri: &String| {
+            let uri = serde_json::Value::from(uri.as_str());
+            notification(method::RESOURCE_UPDATED, &format!("{{\"uri\":{uri},{meta}}}"))
+        };
+        lists.chain(self.resources.iter().map(updated)).collect()
+    }
+
     fn add(&mut self, other: Self) {
         for (own, other) in self.flags.iter_mut().zip(other.flags) {
             *own |= other;
@@ -80,10 +92,13 @@ impl Filter {
 
 /// Opens one stream over those of all members: acknowledged once, when each has answered or had its time.
 pub(super) async fn listen(asker: &Asker, scope: &Scope, inbound: &Inbound<'_>, call: Call) -> Served {
-    let filters = match split(asker, scope, inbound).await {
-        Ok(filters) => filters,
+    let wanted = match wanted(inbound) {
+        Ok(wanted) => wanted,
         Err(refusal) => return Err((refusal, call)),
     };
+    let id = inbound.envelope.id.as_json();
+    let changed = wanted.everything_changed(id);
+    let filters = split(asker, scope, wanted).await;
     let engine = &asker.engine;
     let (sender, messages) = mpsc::channel(WAITING);
     let token = CancellationToken::new();
@@ -107,26 +122,29 @@ pub(super) async fn listen(asker: &Asker, scope: &Scope, inbound: &Inbound<'_>, 
         engine: Arc::clone(engine),
         messages,
         stream: None,
-        request: Some(inbound.envelope.id.as_json().to_owned()),
+        request: Some(id.to_owned()),
         liveness: Liveness::new(&engine.verifier, inbound.agent, StreamKind::Listen),
         call,
+        agent: Arc::clone(inbound.agent),
+        scope: scope.clone(),
+        changed,
         _members: token.drop_guard(),
         first: vec![first.encode()],
     }))
 }
 
-/// What each member is asked for: lists of everyone, resources of their owner.
-async fn split(
-    asker: &Asker,
-    scope: &Scope,
-    inbound: &Inbound<'_>,
-) -> Result<BTreeMap<ServerId, Filter>, Refusal> {
+fn wanted(inbound: &Inbound<'_>) -> Result<Filter, Refusal> {
     let raw = inbound.params.get("notifications").ok_or(ParseError::Param("notifications", "an object"))?;
     let wanted = Filter::parse(raw)?;
     if wanted.resources.len() > MAX_RESOURCES {
         let message = format!("one stream follows at most {MAX_RESOURCES} resources");
         return Err(Refusal::new(Reason::InvalidParams, message));
     }
+    Ok(wanted)
+}
+
+/// What each member is asked for: lists of everyone, resources of their owner.
+async fn split(asker: &Asker, scope: &Scope, wanted: Filter) -> BTreeMap<ServerId, Filter> {
     let mut filters = BTreeMap::new();
     for member in scope.members() {
         filters.insert(member.server, Filter { flags: wanted.flags, resources: Vec::new() });
@@ -140,7 +158,7 @@ async fn split(
         }
     }
     filters.retain(|_, filter| !filter.is_empty());
-    Ok(filters)
+    filters
 }
 
 type Acknowledged = Result<Filter, Refusal>;
@@ -251,19 +269,8 @@ impl Listener {
     /// Tells that everything may have changed: nobody knows what the server said while its stream was away.
     async fn make_up(&self) -> Result<(), mpsc::error::SendError<Bytes>> {
         self.engine.virtual_servers.lists.all_changed(self.server);
-        let told = [method::TOOLS_CHANGED, method::PROMPTS_CHANGED, method::RESOURCES_CHANGED];
-        let lists = told.into_iter().zip(self.filter.flags).filter(|(_, wanted)| *wanted);
-        let lists = lists.map(|(name, _)| (name, String::new()));
-        let updated = |uri: &String| {
-            (method::RESOURCE_UPDATED, format!(",\"uri\":{}", serde_json::Value::from(uri.as_str())))
-        };
-        let messages: Vec<_> = lists.chain(self.filter.resources.iter().map(updated)).collect();
-        for (name, params) in messages {
-            let message = format!(
-                "{{\"jsonrpc\":\"2.0\",\"method\":\"{name}\",\"params\":{{\"_meta\":{{\"{SUBSCRIPTION_ID}\":{}}}{params}}}}}",
-                self.id
-            );
-            self.sender.send(Bytes::from(message)).await?;
+        for message in self.filter.everything_changed(&self.id) {
+            self.sender.send(message).await?;
         }
         Ok(())
     }

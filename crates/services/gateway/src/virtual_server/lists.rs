@@ -103,22 +103,25 @@ impl Lists {
             .map(|k| k.listed.clone())
     }
 
-    fn holding(&self, key: &Key) -> Option<Arc<Listed>> {
+    fn holding(&self, key: &Key, at_least: Duration) -> Option<Arc<Listed>> {
         let kept = self.kept.get(key)?;
-        let holds =
-            kept.change == self.change(key.server, key.what) && kept.listed.fetched.elapsed() < kept.holds;
+        let holds = kept.change == self.change(key.server, key.what)
+            && kept.listed.fetched.elapsed() < kept.holds.max(at_least);
         holds.then(|| Arc::clone(&kept.listed))
     }
 
-    /// A member's list, kept or fetched; who asks waits no longer than the deadline, the fetch may go on for the next.
+    /// A member's list, fetched unless it still holds or is younger than `at_least`; who asks waits no longer than the deadline, the fetch may go on for the next.
     pub(super) async fn get(
         &self,
         asker: &Asker,
         server: &Arc<Server>,
         what: What,
+        at_least: Duration,
     ) -> Result<Arc<Listed>, Refusal> {
         let views = asker.views();
-        if let Some(listed) = views.iter().find_map(|view| self.holding(&key(server, view.clone(), what))) {
+        if let Some(listed) =
+            views.iter().find_map(|view| self.holding(&key(server, view.clone(), what), at_least))
+        {
             return Ok(listed);
         }
         let flight = self.join(asker, server, key(server, asker.own_view(), what));

@@ -47,7 +47,7 @@ pub(super) async fn by_name<'a>(
     if scope.prefixed() && direct.is_empty() && !names::may_be_shortened(name) {
         return Err(unknown(what, name, None));
     }
-    let gathered = asker.ask_all(scope, what).await;
+    let gathered = asker.look_up(scope, what).await;
     let found = gathered.members.iter().find_map(|(member, listed)| named(scope, member, what, listed, name));
     match (found, &direct[..]) {
         (Some(found), _) => Ok(found),
@@ -102,11 +102,11 @@ pub(super) async fn by_uri<'a>(asker: &Asker, scope: &'a Scope, uri: &str) -> Re
     {
         return Ok(member);
     }
-    let gathered = asker.ask_all(scope, What::Resources).await;
+    let gathered = asker.look_up(scope, What::Resources).await;
     if let Some(member) = listing(&gathered.members, uri) {
         return Ok(member);
     }
-    let templates = asker.ask_all(scope, What::Templates).await;
+    let templates = asker.look_up(scope, What::Templates).await;
     by_template(&templates.members, uri).ok_or_else(|| unknown(What::Resources, uri, Some(&gathered)))
 }
 
@@ -148,7 +148,7 @@ fn known<'a>(asker: &Asker, scope: &'a Scope, what: What) -> Known<'a> {
 /// Lists that are good enough to find an owner; asked for only if they were never seen.
 async fn known_or_asked<'a>(asker: &Asker, scope: &'a Scope, what: What) -> Known<'a> {
     let known = known(asker, scope, what);
-    if known.len() == scope.members().len() { known } else { asker.ask_all(scope, what).await.members }
+    if known.len() == scope.members().len() { known } else { asker.look_up(scope, what).await.members }
 }
 
 fn holds(member: &Member, what: What, listed: &Listed, key: &str) -> bool {

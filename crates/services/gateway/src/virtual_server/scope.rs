@@ -7,7 +7,7 @@ use portico_ids::ServerId;
 
 use super::names;
 use crate::access::{Agent, Place};
-use crate::catalogue::{Endpoint, Member};
+use crate::catalogue::{Endpoint, Member, Snapshot};
 use crate::engine::Engine;
 
 /// How long it is believed what a caller may use through `/mcp`.
@@ -29,9 +29,36 @@ impl Scope {
             Place::Endpoint(endpoint) => Self::Endpoint(Arc::clone(endpoint)),
             Place::Root { .. } => {
                 let token = agent.principal.token_id.clone();
-                Self::Root(engine.virtual_servers.roots.0.get_with(token, || root_members(engine, agent)))
+                Self::Root(
+                    engine
+                        .virtual_servers
+                        .roots
+                        .0
+                        .get_with(token, || root_members(engine, agent, &agent.snapshot)),
+                )
             }
         }
+    }
+
+    /// What the caller has there by now; `None` if the endpoint is gone or no longer for this caller.
+    pub(super) fn now(engine: &Engine, agent: &Agent, snapshot: &Snapshot) -> Option<Self> {
+        match &agent.place {
+            Place::Endpoint(endpoint) => {
+                let now = snapshot.endpoint(&endpoint.name).filter(|now| now.id == endpoint.id)?;
+                engine.access.may_use(&agent.principal, now).then(|| Self::Endpoint(Arc::clone(now)))
+            }
+            Place::Root { .. } => Some(Self::Root(root_members(engine, agent, snapshot))),
+        }
+    }
+
+    /// Whether the same is chosen of the same servers.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        let same = |a: &Member, b: &Member| {
+            (a.server, &a.alias, &a.tools, &a.prompts, &a.resources)
+                == (b.server, &b.alias, &b.tools, &b.prompts, &b.resources)
+        };
+        self.members().len() == other.members().len()
+            && self.members().iter().zip(other.members()).all(|(a, b)| same(a, b))
     }
 
     pub(super) fn members(&self) -> &[Member] {
@@ -73,8 +100,7 @@ impl Default for Roots {
 }
 
 /// Every server behind an endpoint that the caller may use; what several endpoints choose of one server adds up.
-fn root_members(engine: &Engine, agent: &Agent) -> Arc<[Member]> {
-    let snapshot = &agent.snapshot;
+fn root_members(engine: &Engine, agent: &Agent, snapshot: &Snapshot) -> Arc<[Member]> {
     let mut found: BTreeMap<(String, ServerId), Member> = BTreeMap::new();
     for endpoint in snapshot.endpoints() {
         if !engine.access.may_use(&agent.principal, endpoint) {

@@ -7,6 +7,7 @@ use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream;
+use portico_mcp_types::method;
 use portico_mcp_types::sse::{Decoder, SseEvent, keep_alive};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
@@ -16,6 +17,7 @@ use super::relabel::Relabel;
 use super::scope::Scope;
 use crate::access::{Agent, Liveness, StreamKind};
 use crate::call::Call;
+use crate::catalogue::Snapshot;
 use crate::engine::Engine;
 use crate::front::Served;
 use crate::refusal::{Reason, Refusal};
@@ -45,6 +47,11 @@ pub(super) struct StandingParts {
     pub(super) request: Option<String>,
     pub(super) liveness: Liveness,
     pub(super) call: Call,
+    pub(super) agent: Arc<Agent>,
+    /// The members that are listened to.
+    pub(super) scope: Scope,
+    /// What is said when there come to be others, before the stream ends for the agent to open it anew.
+    pub(super) changed: Vec<Bytes>,
     /// Ends the members' tasks when the agent is gone.
     pub(super) _members: DropGuard,
     /// Events that go out first.
@@ -59,6 +66,8 @@ struct Standing {
     sent: Instant,
     /// Cancelled with the session.
     session_over: CancellationToken,
+    /// The catalogue that `scope` was compared with.
+    snapshot: Arc<Snapshot>,
     ended: bool,
 }
 
@@ -69,7 +78,9 @@ pub(super) fn standing_response(parts: StandingParts) -> Response {
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let queue = parts.first.iter().cloned().collect();
     let session_over = parts.stream.as_ref().map(|stream| stream.session.ended.clone()).unwrap_or_default();
-    let standing = Standing { parts, queue, tick, sent: Instant::now(), session_over, ended: false };
+    let snapshot = Arc::clone(&parts.agent.snapshot);
+    let standing =
+        Standing { parts, queue, tick, sent: Instant::now(), session_over, snapshot, ended: false };
     let events = stream::unfold(standing, |mut standing| async move {
         let bytes = standing.next().await?;
         Some((Ok::<_, Infallible>(bytes), standing))
@@ -122,7 +133,7 @@ impl Standing {
 
     fn on_tick(&mut self) {
         let draining = self.parts.engine.tasks.shutdown_token().is_cancelled();
-        if draining || !self.parts.liveness.may_go_on() {
+        if draining || self.is_outdated() || !self.parts.liveness.may_go_on() {
             self.parts.call.done();
             if let Some(result) = self.parts.liveness.closing_message(self.parts.request.as_deref()) {
                 self.put(result);
@@ -130,6 +141,26 @@ impl Standing {
             self.ended = true;
         } else if self.sent.elapsed() > KEEP_ALIVE {
             self.queue.push_back(keep_alive());
+        }
+    }
+
+    /// Whether the endpoint has other members by now, or is no longer there for this caller.
+    fn is_outdated(&mut self) -> bool {
+        let snapshot = self.parts.engine.catalogue.snapshot();
+        if Arc::ptr_eq(&snapshot, &self.snapshot) {
+            return false;
+        }
+        let now = Scope::now(&self.parts.engine, &self.parts.agent, &snapshot);
+        self.snapshot = snapshot;
+        match now {
+            Some(now) if now.is_same(&self.parts.scope) => false,
+            Some(_) => {
+                for message in std::mem::take(&mut self.parts.changed) {
+                    self.put(message);
+                }
+                true
+            }
+            None => true,
         }
     }
 }
@@ -144,7 +175,8 @@ pub(crate) async fn get(
 ) -> Served {
     let (sender, messages) = mpsc::channel(WAITING);
     let token = stream.session.ended.child_token();
-    for member in Scope::of(engine, agent).members().iter().take(MAX_MEMBERS) {
+    let scope = Scope::of(engine, agent);
+    for member in scope.members().iter().take(MAX_MEMBERS) {
         let mut own = call.sibling("");
         own.forget();
         let listener = Listener {
@@ -168,9 +200,22 @@ pub(crate) async fn get(
         request: None,
         liveness: Liveness::new(&engine.verifier, agent, StreamKind::Standing),
         call,
+        agent: Arc::clone(agent),
+        scope,
+        changed: CHANGED.iter().map(|name| notification(name, "")).collect(),
         _members: token.drop_guard(),
         first,
     }))
+}
+
+/// What says that lists have changed.
+pub(super) const CHANGED: [&str; 3] =
+    [method::TOOLS_CHANGED, method::PROMPTS_CHANGED, method::RESOURCES_CHANGED];
+
+/// A notification with params that are JSON text; empty text is none.
+pub(super) fn notification(name: &str, params: &str) -> Bytes {
+    let params = if params.is_empty() { String::new() } else { format!(",\"params\":{params}") };
+    Bytes::from(format!("{{\"jsonrpc\":\"2.0\",\"method\":\"{name}\"{params}}}"))
 }
 
 /// Listens to the own stream of one server.

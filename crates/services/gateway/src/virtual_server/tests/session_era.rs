@@ -7,7 +7,8 @@ use portico_proto_registry::Names;
 use serde_json::{Value, json};
 
 use super::member::{Setup, tools};
-use super::{Virtual, warnings};
+use super::{Virtual, choose, warnings};
+use crate::catalogue::testing::endpoint;
 
 /// The next message on a stream.
 pub(super) async fn next_message(body: &mut Body) -> Value {
@@ -132,6 +133,25 @@ async fn with_the_session_its_stream_ends_and_nothing_stays_open_at_the_members(
         assert_eq!(member.seen("DELETE")[0].headers["mcp-session-id"], opened);
         assert_eq!(member.seen("initialize").len(), 1);
     }
+}
+
+#[tokio::test]
+async fn a_stream_whose_endpoint_gets_other_members_says_so_and_ends() {
+    let bench = Virtual::new(Names::Plain, vec![Setup::default(), Setup::default()]).await;
+    let session = bench.open().await;
+    let mut stream = stream_of(&bench, &session).await.into_body();
+    // A change of something else leaves it open.
+    bench.publish(Names::Plain, |items| items.push(endpoint("other", &[1])));
+    bench.members[0].tell(1, r#"{"jsonrpc":"2.0","method":"notifications/message","params":{}}"#).await;
+    assert_eq!(next_message(&mut stream).await["method"], "notifications/message");
+    bench.publish(Names::Plain, |items| choose(items, 1, |member| member.tools = vec!["some".to_owned()]));
+    assert_eq!(next_message(&mut stream).await["method"], "notifications/tools/list_changed");
+    assert!(stream.collect().await.is_ok(), "it ends");
+    let mut stream = stream_of(&bench, &session).await.into_body();
+    bench.publish(Names::Plain, |items| {
+        items.pop();
+    });
+    while stream.frame().await.is_some() {}
 }
 
 #[tokio::test]
