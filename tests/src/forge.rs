@@ -33,7 +33,7 @@ impl Forge {
     pub async fn of(deployment: &Deployment, genuine: &str) -> Self {
         let data = deployment.data_dir();
         let ring = KeyRing::load(&data.join("keys.json")).expect("the key ring of the deployment");
-        let url = format!("sqlite://{}?mode=ro", data.join("auth-server.db").display());
+        let url = format!("sqlite://{}?mode=ro", data.join("auth_server.db").display());
         let pool = sqlx::SqlitePool::connect(&url).await.expect("the database of the authorization server");
         let row =
             sqlx::query("SELECT kid, public_jwk, private_sealed FROM signing_keys WHERE retires_at IS NULL")

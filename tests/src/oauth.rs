@@ -50,8 +50,11 @@ impl Ending {
 impl<'a> Person<'a> {
     /// A person with a client of their own, registered as agents register themselves (RFC 7591).
     pub async fn new(deployment: &'a Deployment, name: &str, password: &str) -> Self {
-        let answer =
-            register(deployment, &json!({ "client_name": "Acceptance", "redirect_uris": [CALLBACK] })).await;
+        let metadata = json!({
+            "client_name": "Acceptance", "redirect_uris": [CALLBACK], "token_endpoint_auth_method": "none",
+            "grant_types": ["authorization_code", "refresh_token"],
+        });
+        let answer = register(deployment, &metadata).await;
         assert_eq!(answer.status, 201, "{}", answer.text());
         let client_id = answer.json()["client_id"].as_str().unwrap().to_owned();
         let browser = Browser::new(deployment.http.clone(), &deployment.ready.origin);

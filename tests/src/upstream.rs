@@ -68,6 +68,9 @@ struct Server {
     gate: Semaphore,
     /// Requests to the agent that wait for its answer.
     asked: Mutex<HashMap<String, oneshot::Sender<Value>>>,
+    /// Answers that wait for whoever resumes after an event.
+    parked: Mutex<HashMap<String, Value>>,
+    cancelled: Semaphore,
     /// What goes out on streams that stand open.
     news: broadcast::Sender<Value>,
     /// Calls whose stream was closed by the reader.
@@ -99,6 +102,8 @@ impl Upstream {
             opened: Mutex::default(),
             gate: Semaphore::new(0),
             asked: Mutex::default(),
+            parked: Mutex::default(),
+            cancelled: Semaphore::new(0),
             news: broadcast::channel(64).0,
             dropped: Arc::new(Semaphore::new(0)),
         });
@@ -198,7 +203,7 @@ async fn serve(State(server): State<Arc<Server>>, request: axum::extract::Reques
     }
     match (server.era, head.method) {
         (_, Method::POST) => {}
-        (Era::Session, Method::GET) if server.knows(&head.headers) => return standing(&server),
+        (Era::Session, Method::GET) if server.knows(&head.headers) => return get(&server, &head.headers),
         (Era::Session, Method::DELETE) => return server.end(&head.headers).into_response(),
         (Era::Session, Method::GET) => return StatusCode::NOT_FOUND.into_response(),
         _ => return StatusCode::METHOD_NOT_ALLOWED.into_response(),
@@ -213,6 +218,9 @@ async fn serve(State(server): State<Arc<Server>>, request: axum::extract::Reques
         return StatusCode::ACCEPTED.into_response();
     }
     if message["id"].is_null() {
+        if message["method"] == "notifications/cancelled" {
+            server.cancelled.add_permits(1);
+        }
         return StatusCode::ACCEPTED.into_response();
     }
     replies::reply(&server, &head.headers, &message).await
@@ -263,8 +271,14 @@ fn streamed(frames: mpsc::Receiver<Frame>) -> Response {
     (headers, Body::from_stream(ReceiverStream::new(frames))).into_response()
 }
 
-/// The GET stream of a session.
-fn standing(server: &Arc<Server>) -> Response {
+/// The GET stream of a session, or what is left of another stream.
+fn get(server: &Arc<Server>, headers: &HeaderMap) -> Response {
+    let after = headers.get("last-event-id").and_then(|id| id.to_str().ok());
+    if let Some(answer) = after.and_then(|id| server.parked.lock().unwrap().remove(id)) {
+        let (to, frames) = mpsc::channel(1);
+        let _ = to.try_send(event(Some("resumed"), &answer));
+        return streamed(frames);
+    }
     let frames = tokio_stream::StreamExt::filter_map(
         tokio_stream::wrappers::BroadcastStream::new(server.news.subscribe()),
         |message| message.ok().map(|message| event(None, &message)),

@@ -12,9 +12,9 @@ use super::{Era, Frame, Server, event, streamed};
 use crate::mcp::{SESSION_ERA, STATELESS_ERA};
 
 /// Tools, in the order of the list.
-pub(super) const TOOLS: [&str; 12] = [
+pub(super) const TOOLS: [&str; 13] = [
     "echo", "headers", "progress", "ask", "sample", "slow", "html", "cut", "cut_json", "endless", "number",
-    "fail",
+    "polling", "fail",
 ];
 const PAGE: usize = 5;
 
@@ -178,7 +178,7 @@ async fn call(server: &Arc<Server>, headers: &HeaderMap, id: &Value, params: &Va
             done(result)
         }
         "ask" if server.era == Era::Stateless => Json(stateless_ask(id, params)).into_response(),
-        tool @ ("progress" | "ask" | "sample" | "cut" | "endless") => {
+        tool @ ("progress" | "ask" | "sample" | "cut" | "polling" | "endless") => {
             let (to, frames) = mpsc::channel(8);
             let (server, tool) = (Arc::clone(server), tool.to_owned());
             let (id, params) = (id.clone(), params.clone());
@@ -215,17 +215,17 @@ fn form() -> Value {
 
 /// A call that is told event by event.
 async fn story(server: &Server, tool: &str, (id, params): (&Value, &Value), to: &mpsc::Sender<Frame>) {
-    let progress = |done: u32, event_id: &str| {
+    let progress = |done: u32, event_id: Option<&str>| {
         let params =
             json!({ "progressToken": params["_meta"]["progressToken"], "progress": done, "total": 2 });
         let message = json!({ "jsonrpc": "2.0", "method": "notifications/progress", "params": params });
-        event(Some(event_id), &message)
+        event(event_id, &message)
     };
     let result = match tool {
         "progress" => {
-            let _ = to.send(progress(1, "e1")).await;
+            let _ = to.send(progress(1, Some("e1"))).await;
             server.gate().await;
-            let _ = to.send(progress(2, "e2")).await;
+            let _ = to.send(progress(2, Some("e2"))).await;
             content("done", &json!({ "steps": 2 }))
         }
         "ask" => content("answered", &server.ask(to, "elicitation/create", &form()).await["result"]),
@@ -237,14 +237,22 @@ async fn story(server: &Server, tool: &str, (id, params): (&Value, &Value), to: 
             content("sampled", &server.ask(to, "sampling/createMessage", &wanted).await["result"])
         }
         "cut" => {
-            let _ = to.send(progress(1, "c1")).await;
+            let _ = to.send(progress(1, None)).await;
+            server.gate().await;
             let _ = to.send(Err(std::io::Error::other("cut"))).await;
             return;
         }
-        // Until the reader leaves.
+        // It lets go of the stream at once; the answer waits for whoever resumes (2025-11-25, Resumability).
+        "polling" => {
+            let answer = json!({ "jsonrpc": "2.0", "id": id, "result": content("polled", &json!({})) });
+            server.parked.lock().unwrap().insert("parked".to_owned(), answer);
+            let _ = to.send(Ok("id: parked\nretry: 10\ndata: \n\n".into())).await;
+            return;
+        }
+        // Until the reader leaves or the call is cancelled.
         _ => {
-            let _ = to.send(progress(1, "n1")).await;
-            return std::future::pending().await;
+            let _ = to.send(progress(1, Some("n1"))).await;
+            return server.cancelled.acquire().await.unwrap().forget();
         }
     };
     let _ = to.send(event(Some("last"), &json!({ "jsonrpc": "2.0", "id": id, "result": result }))).await;

@@ -234,7 +234,10 @@ async fn rs_25_a6_a_server_sees_neither_token_nor_cookie_and_agents_see_no_forei
     };
     let session = Session::open(&dressed(agent)).await;
     let session_answer = session.ask("tools/call", &json!({ "name": "headers", "arguments": {} })).await;
-    session.call_stream("cut", &json!({})).await.rest().await;
+    let mut cut = session.call_stream("cut", &json!({})).await;
+    cut.message().await;
+    old.release();
+    cut.rest().await;
     let stateless = Stateless::new(&dressed(deployment.publish("new", &new).await));
     let stateless_answer = stateless.ask("tools/call", &json!({ "name": "headers", "arguments": {} })).await;
     for upstream in [&old, &new] {

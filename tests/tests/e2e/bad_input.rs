@@ -127,7 +127,7 @@ async fn an_endpoint_that_is_not_there_is_404_for_everybody() {
     let deployment = Deployment::start().await;
     let upstream = Upstream::start(Era::Session).await;
     let agent = deployment.publish("notes", &upstream).await;
-    for path in ["/nothing/mcp", "/notes/mcp/more/mcp", "/Notes/mcp", "/%6eotes/../x/mcp"] {
+    for path in ["/nothing/mcp", "/Notes/mcp", "/%6eotes/mcp", "/notes%2fmcp/mcp"] {
         let mut caller = agent.clone();
         caller.url = deployment.url(path);
         let answer = caller.post(initialize("2025-11-25", &json!({}))).await;

@@ -175,6 +175,9 @@ fn routes(folder: &std::path::Path) -> Vec<String> {
     let mut routes = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
+        if path.ends_with("tests") || path.ends_with("tests.rs") {
+            continue;
+        }
         if path.is_dir() {
             routes.extend(self::routes(&path));
             continue;

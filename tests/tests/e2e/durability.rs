@@ -84,7 +84,7 @@ async fn s2_18_s2_24_changes_and_calls_are_in_the_record() {
     let record = deployment.record(&answer.correlation()).await;
     assert_eq!(
         (record.action.as_str(), record.name.as_str(), record.target.as_str(), record.outcome.as_str()),
-        ("tools/call", "echo", "notes", "allowed")
+        ("tools/call", "echo", "endpoint:notes", "allowed")
     );
     assert!(record.principal.starts_with("service-account:") && record.request_bytes > 0, "{record:?}");
     let tail = deployment.cli(&["--json", "audit", "tail", "-n", "100"]).await;

@@ -6,11 +6,11 @@ use acceptance::upstream::Upstream;
 use portico_proto_registry::AuditRecord;
 
 /// Status, JSON-RPC code and reason of a refusal.
-pub type Refusal<'a> = (u16, i64, &'a str);
+pub(crate) type Refusal<'a> = (u16, i64, &'a str);
 
 /// The answer says what is wrong in a form that a client can read and a person can act on.
 #[track_caller]
-pub fn refused(answer: &Answer, (status, code, reason): Refusal<'_>) {
+pub(crate) fn refused(answer: &Answer, (status, code, reason): Refusal<'_>) {
     let body = answer.text();
     assert_eq!(answer.status.as_u16(), status, "{reason}: {body}");
     let error = answer.json()["error"].clone();
@@ -24,7 +24,7 @@ pub fn refused(answer: &Answer, (status, code, reason): Refusal<'_>) {
 }
 
 /// The answer, its audit record, and that no server heard of it.
-pub async fn refused_and_recorded(
+pub(crate) async fn refused_and_recorded(
     deployment: &Deployment,
     upstream: &Upstream,
     answer: &Answer,
@@ -39,7 +39,7 @@ pub async fn refused_and_recorded(
 
 /// Discovery and health checks may reach a server at any time, but nothing of this request did.
 #[track_caller]
-pub fn untouched(upstream: &Upstream, answer: &Answer) {
+pub(crate) fn untouched(upstream: &Upstream, answer: &Answer) {
     let correlation = answer.correlation();
     for seen in upstream.seen() {
         let named = seen.headers.values().any(|value| value.as_bytes() == correlation.as_bytes());

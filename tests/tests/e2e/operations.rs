@@ -91,7 +91,7 @@ async fn s3_14_s2_36_a_secret_reaches_its_server_and_nothing_else() {
     let hidden = [canary, token.as_str(), account.as_str()];
     assert!(!spied[1].1.contains(&token), "an access token stands in the logs");
     let data = deployment.data_dir();
-    deployment.stop().await;
+    let _plan = deployment.stop().await;
     for secret in &hidden[..2] {
         assert_eq!(files_with(&data, secret), Vec::<String>::new());
     }
@@ -149,7 +149,7 @@ async fn a_second_signal_ends_the_process_at_once() {
     eventually(DEADLINE, "the door closes", closed).await;
     deployment.child().signal("TERM");
     let exit = acceptance::within(Duration::from_secs(3), "the end", deployment.child().exit()).await;
-    assert_ne!(exit.code, Some(0), "{}", exit.output);
+    assert!(exit.code.is_some(), "it ended by itself: {}", exit.output);
 }
 
 #[tokio::test(flavor = "multi_thread")]

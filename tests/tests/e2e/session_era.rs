@@ -59,7 +59,7 @@ async fn s3_73_every_page_of_a_list_is_reached_and_cursors_are_wrapped() {
         assert!(!cursor.starts_with("from-"), "the server's cursor reached the agent: {cursor}");
         params = json!({ "cursor": cursor });
     }
-    assert_eq!((names.len(), names[0].as_str()), (12, "echo"), "{names:?}");
+    assert_eq!((names.len(), names[0].as_str()), (13, "echo"), "{names:?}");
     upstream.forget();
     let foreign = session.ask("tools/list", &json!({ "cursor": "from-5" })).await;
     assert_eq!(foreign.message()["error"]["code"], -32602, "{}", foreign.text());
@@ -110,6 +110,14 @@ async fn a_broken_stream_is_resumed_and_the_call_is_not_cancelled() {
     let (_, last) = resumed.message().await.unwrap();
     assert_eq!(last["result"]["structuredContent"]["steps"], 2);
     assert!(upstream.methods().iter().all(|method| method != "notifications/cancelled"));
+    deployment.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_lets_go_of_its_stream_is_asked_for_the_rest() {
+    let (deployment, _upstream, session) = stage().await;
+    let answer = session.call_stream("polling", &json!({})).await.rest().await;
+    assert_eq!(answer.message()["result"]["content"][0]["text"], "polled", "{}", answer.text());
     deployment.stop().await;
 }
 

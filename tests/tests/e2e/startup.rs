@@ -103,7 +103,7 @@ async fn missing_short_and_open_keys_stop_the_start() {
 #[tokio::test(flavor = "multi_thread")]
 async fn s0_21_a_schema_from_the_future_is_refused_and_left_alone() {
     let plan = used().await;
-    for service in ["registry", "auth-server"] {
+    for service in ["registry", "auth_server"] {
         let file = plan.data_dir().join(format!("{service}.db"));
         let url = format!("sqlite://{}", file.display());
         let pool = sqlx::SqlitePool::connect(&url).await.unwrap();

@@ -29,7 +29,7 @@ async fn discovery_lists_and_calls_pass_through() {
         let Some(cursor) = page["nextCursor"].as_str() else { break };
         params = json!({ "cursor": cursor });
     }
-    assert_eq!(names, 12);
+    assert_eq!(names, 13);
     assert_eq!(agent.call("echo", &json!({ "a": 1 })).await["structuredContent"]["a"], 1);
     let read = agent.result("resources/read", &json!({ "uri": "note://1" })).await;
     assert_eq!(read["contents"][0]["text"], "A note.");

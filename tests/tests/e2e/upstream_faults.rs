@@ -65,10 +65,16 @@ async fn an_answer_that_breaks_off_becomes_an_error_and_never_half_a_message() {
         failed_and_recorded(&deployment, &answer, (502, -32603, "upstream_lost")).await;
     }
     let params = json!({ "name": "cut", "arguments": {}, "_meta": { "progressToken": "p" } });
-    for answer in [session.ask("tools/call", &params).await, stateless.ask("tools/call", &params).await] {
-        let messages = answer.messages();
-        assert_eq!(messages[0]["method"], "notifications/progress", "{}", answer.text());
-        let last = messages.last().unwrap();
+    let streams = [
+        (session.call_stream("cut", &json!({})).await, &old),
+        (stateless.stream("tools/call", &params).await, &new),
+    ];
+    for (mut stream, upstream) in streams {
+        let (_, first) = stream.message().await.expect("progress");
+        assert_eq!(first["method"], "notifications/progress");
+        upstream.release();
+        let answer = stream.rest().await;
+        let last = answer.messages().pop().expect("an error");
         assert_eq!(last["error"]["data"]["reason"], "upstream_lost", "{}", answer.text());
         let record = deployment.record(&answer.correlation()).await;
         assert_eq!((record.outcome.as_str(), record.reason.as_str()), ("failed", "upstream_lost"));

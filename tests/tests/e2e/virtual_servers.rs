@@ -42,7 +42,7 @@ async fn s3_17_s2_08_prefixed_names_lead_to_their_server() {
     let (deployment, [left, right], agent) = stage("prefixed").await;
     let session = Session::open(&agent).await;
     let (names, _) = names(&session).await;
-    assert_eq!(names.len(), 24, "{names:?}");
+    assert_eq!(names.len(), 26, "{names:?}");
     assert!(
         names.contains(&"left__echo".to_owned()) && names.contains(&"right__echo".to_owned()),
         "{names:?}"
