@@ -1,6 +1,7 @@
 //! The demo server: where it listens, and that it is registered.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use portico_proto_registry::{
@@ -13,6 +14,9 @@ use super::state::{DataDir, DevState};
 use crate::connection::Connection;
 use crate::connection::ready_file::ReadyFile;
 
+/// How long it may take until a registered server can be used, and how often to look.
+const LIMIT: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(20);
 /// Name of the demo server and of its endpoint.
 pub(super) const NAME: &str = "demo";
 
@@ -42,6 +46,9 @@ pub(super) async fn register(
         create(&connection, address).await
     };
     outcome.context("the demo server cannot be registered")?;
+    if !state.demo_registered {
+        usable(&connection).await?;
+    }
     state.demo_registered = true;
     state.save(data_dir)
 }
@@ -58,6 +65,21 @@ async fn create(connection: &Connection, address: SocketAddr) -> Result<()> {
     };
     connection.api().await?.servers().register_server(request).await?;
     Ok(())
+}
+
+/// Waits until agents can use it: the gateway and the authorization server hear of it by their feeds.
+async fn usable(connection: &Connection) -> Result<()> {
+    let resource = connection.resource(Some(NAME));
+    let metadata = format!("{}/.well-known/oauth-protected-resource/{NAME}/mcp", connection.origin()).parse()?;
+    let usable = async {
+        while connection.http().json::<serde_json::Value>(&metadata).await.is_err() {
+            tokio::time::sleep(POLL).await;
+        }
+        while connection.mcp_token(&resource).await.is_err() {
+            tokio::time::sleep(POLL).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, usable).await.context("the demo server was registered, but cannot be used")
 }
 
 async fn correct_address(connection: &Connection, address: SocketAddr) -> Result<()> {
