@@ -219,7 +219,7 @@ pub(crate) fn instance_item(
         protocol_versions: instance.health.protocol_versions.clone(),
         bearer_secret_ref: bearer.map(ToString::to_string).unwrap_or_default(),
         secret_version: bearer.and_then(|reference| secret_versions.get(reference)).copied().unwrap_or(0),
-        timeout_ms: i64::try_from(spec.timeout.as_millis()).unwrap_or(i64::MAX),
+        timeout_ms: spec.timeout.map_or(0, |timeout| i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX)),
         stateless: spec.stateless,
     };
     Some(proto::CatalogueItem { key: instance_key(instance.id), value: Some(Value::Instance(value)) })

@@ -15,8 +15,6 @@ use crate::errors::RegistryError;
 const DOCUMENT_LIMIT: usize = 64 * 1024;
 /// Longest URL.
 const URL_LIMIT: usize = 2048;
-/// What an upstream may take to start its answer unless the owner says otherwise.
-const DEFAULT_TIMEOUT: Duration = Duration::from_mins(1);
 /// Bounds of every duration in a document, in seconds.
 const SECONDS: std::ops::RangeInclusive<f64> = 0.1..=3600.0;
 /// Most failed probes in a row that an owner may ask for.
@@ -36,7 +34,8 @@ pub(crate) struct JsonSpec {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct UrlSpec {
     pub(crate) endpoint: Url,
-    pub(crate) timeout: Duration,
+    /// How long it may take to begin an answer; `None`: as long as the gateway allows everybody.
+    pub(crate) timeout: Option<Duration>,
     pub(crate) bearer: Option<SecretRef>,
     pub(crate) stateless: bool,
 }
@@ -98,7 +97,7 @@ impl JsonSpec {
             .map_err(|error| RegistryError::invalid("json_spec", shape_problem(&error)))?;
         let bearer = parsed.authentication.as_ref().map(parse_authentication).transpose()?;
         let endpoint = parse_endpoint(&parsed.endpoint)?;
-        let timeout = seconds("timeout", parsed.timeout)?.unwrap_or(DEFAULT_TIMEOUT);
+        let timeout = seconds("timeout", parsed.timeout)?;
         if let Some(health_check) = parsed.health_check {
             check_health(&endpoint, health_check)?;
         }
@@ -118,7 +117,7 @@ impl JsonSpec {
         let parsed: UrlDocument = serde_json::from_value(document.clone()).ok()?;
         Some(UrlSpec {
             endpoint: parse_endpoint(&parsed.endpoint).ok()?,
-            timeout: seconds("timeout", parsed.timeout).ok()?.unwrap_or(DEFAULT_TIMEOUT),
+            timeout: seconds("timeout", parsed.timeout).ok()?,
             bearer: parsed.authentication.as_ref().map(parse_authentication).transpose().ok()?,
             stateless: parsed.stateless,
         })
@@ -237,7 +236,7 @@ mod tests {
         });
         let spec = parse(document.clone()).unwrap();
         assert_eq!(spec.document, document);
-        assert_eq!(spec.url.timeout, Duration::from_secs(30));
+        assert_eq!(spec.url.timeout, Some(Duration::from_secs(30)));
         assert_eq!(spec.secrets, [SecretRef::parse("instance_X:KEY").unwrap()]);
         assert!(spec.url.stateless);
         assert_eq!(JsonSpec::stored(&document), Some(spec.url));
@@ -250,7 +249,7 @@ mod tests {
                 .unwrap();
         assert_eq!(
             (spec.url.bearer, spec.url.timeout, spec.url.stateless),
-            (None, Duration::from_mins(1), false)
+            (None, None, false)
         );
     }
 
