@@ -12,9 +12,9 @@ use crate::domain::names::displayable;
 use crate::store::change::AuditEntry;
 
 /// Outcome of what was done.
-pub(crate) const DONE: &str = "done";
+pub(crate) const DONE: &str = "allowed";
 /// Outcome of what was not allowed.
-pub(crate) const REFUSED: &str = "refused";
+pub(crate) const REFUSED: &str = "denied";
 
 /// Who acts in a request.
 #[derive(Debug, Clone, Default)]

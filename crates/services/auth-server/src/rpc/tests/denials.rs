@@ -96,7 +96,7 @@ async fn s2_39_a_denial_is_audited_with_who_tried_what() {
         refused(clients.users.delete_user(request).await, Code::PermissionDenied, "no_permission");
         let record = fixture.last_record("user.delete").await.unwrap();
         assert_eq!(record.principal, agent.to_string(), "{}", fixture.label);
-        assert_eq!((record.outcome.as_str(), record.reason.as_str()), ("refused", "no_permission"));
+        assert_eq!((record.outcome.as_str(), record.reason.as_str()), ("denied", "no_permission"));
         assert_eq!((record.target.as_str(), record.client_id.as_str()), ("somebody", "test-client"));
         assert!(!record.correlation_id.is_empty());
     }

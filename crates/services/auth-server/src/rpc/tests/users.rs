@@ -124,7 +124,7 @@ async fn disabling_somebody_ends_the_tokens_and_enabling_does_not_bring_them_bac
         let user = root.users.update_user(request).await.unwrap().into_inner().user.unwrap();
         assert!(user.disabled && !fixture.counts(&before), "{}", fixture.label);
         let record = fixture.last_record("user.update").await.unwrap();
-        assert_eq!((record.outcome.as_str(), record.reason.as_str()), ("done", "disabled"));
+        assert_eq!((record.outcome.as_str(), record.reason.as_str()), ("allowed", "disabled"));
         root.users.update_user(disabled(&user, false)).await.unwrap();
         assert!(!fixture.counts(&before));
         assert!(fixture.counts(&fixture.token(&subject, "admin").await));
@@ -163,7 +163,7 @@ async fn the_last_administrator_stays() {
         let record = fixture.last_record("grant.delete").await.unwrap();
         assert_eq!(
             (record.outcome.as_str(), record.reason.as_str()),
-            ("refused", reason),
+            ("denied", reason),
             "{}",
             fixture.label
         );
