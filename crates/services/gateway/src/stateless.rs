@@ -122,17 +122,16 @@ impl StatelessLeg<'_> {
         let body = self.body()?;
         let answer = self.send(&instance, body.clone()).await?;
         let rewrite = self.rewrite();
-        if self.inbound.envelope.method() == method::TOOLS_LIST {
-            return Ok((self.learn(answer).await?, rewrite));
-        }
-        match answer {
+        let answer = match answer {
             Answer::Json(reply) if reply.status.is_client_error() => {
-                Ok((self.judge_error(&instance, reply).await?, rewrite))
+                self.judge_error(&instance, reply).await?
             }
-            Answer::NotFound => Err(gone()),
-            Answer::MethodNotAllowed => Err(not_bridged(self.inbound.agent, self.server)),
-            answer => Ok((answer, rewrite)),
-        }
+            Answer::NotFound => return Err(gone()),
+            Answer::MethodNotAllowed => return Err(not_bridged(self.inbound.agent, self.server)),
+            answer if self.inbound.envelope.method() == method::TOOLS_LIST => self.learn(answer).await?,
+            answer => answer,
+        };
+        Ok((answer, rewrite))
     }
 
     async fn send(&self, instance: &Instance, body: Bytes) -> Result<Answer, Refusal> {

@@ -48,6 +48,7 @@ struct Inner {
     /// Counts streams whose reader went away.
     dropped: watch::Sender<u32>,
     no_get: Mutex<bool>,
+    sessions_only: Mutex<bool>,
 }
 
 #[derive(Debug, Clone)]
@@ -68,6 +69,7 @@ impl TestServer {
             release: Notify::new(),
             dropped: watch::Sender::new(0),
             no_get: Mutex::new(false),
+            sessions_only: Mutex::new(false),
         });
         let app = Router::new().fallback(handle).with_state(Arc::clone(&inner));
         tasks.spawn_short("test-server", async move { axum::serve(listener, app).await.unwrap() });
@@ -98,6 +100,11 @@ impl TestServer {
 
     pub(crate) fn offer_no_get(&self) {
         *self.inner.no_get.lock().unwrap() = true;
+    }
+
+    /// Knows nothing of the stateless era from now on.
+    pub(crate) fn speak_sessions_only(&self) {
+        *self.inner.sessions_only.lock().unwrap() = true;
     }
 
     /// Waits until a stream's reader has gone.
@@ -159,6 +166,10 @@ async fn handle(State(inner): State<Arc<Inner>>, request: Request<Body>) -> Resp
             let body = r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32001,"message":"Session not found"}}"#;
             return json(StatusCode::NOT_FOUND, body.to_owned());
         }
+    }
+    if stateless && *inner.sessions_only.lock().unwrap() {
+        let body = r#"{"jsonrpc":"2.0","error":{"code":-32000,"message":"Bad Request: Server not initialized"},"id":null}"#;
+        return json(StatusCode::BAD_REQUEST, body.to_owned());
     }
     match head.method {
         Method::GET => get(&inner, &head.headers),

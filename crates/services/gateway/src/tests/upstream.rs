@@ -3,7 +3,7 @@ use http::Method;
 use portico_proto_registry::catalogue_item::Value;
 
 use crate::catalogue::testing::{endpoint, instance, server};
-use crate::testing::{Bench, call, stateless_body};
+use crate::testing::{Bench, META, call, stateless_body};
 
 /// What each mood of a server becomes.
 #[tokio::test]
@@ -110,6 +110,26 @@ async fn servers_of_the_other_era_are_refused_with_the_versions_that_work() {
     assert_eq!(answer.refusal(), (400, -32022, "era_not_bridged".to_owned()));
     assert_eq!(answer.json()["error"]["data"]["supported"][0], "2026-07-28");
     assert!(bench.server.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_server_whose_era_nobody_has_seen_is_recognised_by_its_answer() {
+    let bench = Bench::new().await;
+    bench.server.speak_sessions_only();
+    for method in ["tools/list", "prompts/list"] {
+        let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{{{META}}}}}"#);
+        let request = bench
+            .request(Method::POST)
+            .header("mcp-protocol-version", "2026-07-28")
+            .header("mcp-method", method)
+            .body(Body::from(body))
+            .unwrap();
+        assert_eq!(
+            bench.send(request).await.refusal(),
+            (400, -32022, "era_not_bridged".to_owned()),
+            "{method}"
+        );
+    }
 }
 
 #[tokio::test]
