@@ -8,6 +8,8 @@ use portico_oauth_types::{
     AuthMethod, ClientMetadata, GrantType, OAuthError, RedirectKind, RedirectUri, RegistrationRequest,
 };
 
+use super::resource::Target;
+
 /// The command line's own client: public, on a loopback port.
 pub(crate) const CLI_CLIENT_ID: &str = "portico-cli";
 
@@ -79,6 +81,14 @@ impl Client {
 
     pub(crate) fn may(&self, grant: GrantType) -> bool {
         self.metadata.grant_types.contains(&grant)
+    }
+
+    /// Tells whether a token of an authorization for one target may be for another: every endpoint is a part of
+    /// `/mcp`, and the command line that comes with Portico speaks for its person everywhere.
+    pub(crate) fn may_ask_for(&self, authorized: &Target, wanted: &Target) -> bool {
+        wanted == authorized
+            || self.registration == Registration::Builtin
+            || matches!((authorized, wanted), (Target::Root, Target::Endpoint(_)))
     }
 
     /// Hashes what a person sees when asked: a consent holds for exactly that (AS-15).

@@ -48,6 +48,14 @@ pub(crate) fn grantable(requested: Option<ScopeSet>, target: &Target) -> Result<
     Ok(granted.union(default_for(target)))
 }
 
+/// Returns what an authorization gives for a target: the scopes that were asked for now, else those that were
+/// granted and, by the hierarchy, those that they imply, as far as they apply there.
+pub(crate) fn carried_over(granted: ScopeSet, requested: Option<ScopeSet>, target: &Target) -> ScopeSet {
+    let applicable = applicable(target);
+    let wanted = requested.unwrap_or_else(|| granted.union(default_for(target)));
+    wanted.iter().filter(|scope| applicable.contains(*scope) && granted.covers(scope)).collect()
+}
+
 /// Says in a person's words what a scope allows.
 pub(crate) const fn in_words(scope: Scope) -> &'static str {
     match scope {
@@ -83,5 +91,18 @@ mod tests {
         assert_eq!(granted("mcp admin", &Target::Api).unwrap(), "admin");
         assert!(granted("admin", &Target::Root).is_err());
         assert!(granted("mcp", &Target::Api).is_err());
+    }
+
+    #[test]
+    fn as_22_another_target_never_gets_more_than_was_granted() {
+        let set = |text: &str| text.parse::<ScopeSet>().unwrap();
+        let over = |granted: &str, requested: Option<&str>, target: &Target| {
+            carried_over(set(granted), requested.map(set), target).to_string()
+        };
+        assert_eq!(over("admin openid", None, &Target::Root), "mcp openid");
+        assert_eq!(over("admin", Some("mcp"), &Target::Root), "mcp");
+        assert_eq!(over("registry:write", None, &Target::Root), "");
+        assert_eq!(over("mcp", None, &Target::Root), "mcp");
+        assert_eq!(over("registry:read", None, &Target::Api), "registry:read");
     }
 }

@@ -79,15 +79,24 @@ fn invalid_grant(message: &'static str) -> OAuthError {
     OAuthError::new(OAuthErrorCode::InvalidGrant, message)
 }
 
-/// Checks that a token request asks for nothing but what was authorized (RFC 8707 §2.2).
-fn same_resource(app: &App, authorized: &str, requested: &[ResourceUri]) -> Result<Target, OAuthError> {
+/// Reads which resource a token is for: the one that was authorized, or a part of it (RFC 8707 §2.2).
+fn authorized_target(
+    app: &App,
+    client: &Client,
+    authorized: &str,
+    requested: &[ResourceUri],
+) -> Result<Target, OAuthError> {
     let refuse = || {
-        let message = "the resource is not the one that was authorized: ask for that one or authorize again";
+        let message = "the resource is not one that was authorized: ask for that one or authorize again";
         OAuthError::new(OAuthErrorCode::InvalidTarget, message)
     };
-    let target = app.resources.target(authorized).ok_or_else(refuse)?;
-    let same = requested.iter().all(|one| app.resources.target(one.as_str()).as_ref() == Some(&target));
-    if same { Ok(target) } else { Err(refuse()) }
+    let authorized = app.resources.target(authorized).ok_or_else(refuse)?;
+    let wanted = match requested {
+        [] => return Ok(authorized),
+        [one] => app.resources.target(one.as_str()).ok_or_else(refuse)?,
+        _ => return Err(refuse()),
+    };
+    if client.may_ask_for(&authorized, &wanted) { Ok(wanted) } else { Err(refuse()) }
 }
 
 /// Checks that a code or refresh token is used at the issuer that gave it.

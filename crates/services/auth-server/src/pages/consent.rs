@@ -32,12 +32,11 @@ struct ConsentPage<'a> {
     username: &'a str,
     problem: Option<&'a str>,
     permissions: Vec<&'static str>,
+    everywhere: bool,
     resource: &'a str,
     receiver: &'a str,
     registered: &'static str,
-    loopback: bool,
-    private_use: bool,
-    dynamic: bool,
+    caution: Option<&'static str>,
     form: &'a str,
     request: &'a str,
 }
@@ -119,6 +118,7 @@ fn page(app: &App, headers: &HeaderMap, visit: &Visit, (request, problem): (&str
         username: &visit.signed_in.user.username,
         problem,
         permissions: visit.pending.scopes.iter().map(scopes::in_words).collect(),
+        everywhere: client.registration == Registration::Builtin,
         resource: &visit.pending.resource,
         receiver: redirect_uri.receiver(),
         registered: match client.registration {
@@ -126,15 +126,31 @@ fn page(app: &App, headers: &HeaderMap, visit: &Visit, (request, problem): (&str
             Registration::Static => "by an administrator",
             Registration::Builtin => "comes with Portico",
         },
-        loopback: redirect_uri.kind() == RedirectKind::Loopback,
-        private_use: redirect_uri.kind() == RedirectKind::PrivateUse,
-        dynamic: client.registration == Registration::Dynamic,
+        caution: caution(client, redirect_uri.kind()),
         form: &form.token,
         request,
     };
     let mut response = render(StatusCode::OK, &page, form.set_cookie);
     page_headers::allow_redirect(&mut response, &redirect_uri);
     response
+}
+
+/// What a person should know about who gets the answer (AS-15).
+fn caution(client: &Client, kind: RedirectKind) -> Option<&'static str> {
+    match kind {
+        RedirectKind::Loopback => Some(
+            "This application runs on a computer, and nobody has verified who made it. Continue only if you have just \
+             started it yourself, on this computer.",
+        ),
+        RedirectKind::PrivateUse => Some(
+            "The answer opens an application on this device, and nobody has verified which one. Continue only if you \
+             have just started it yourself.",
+        ),
+        RedirectKind::Https if client.registration == Registration::Dynamic => {
+            Some("This application chose its own name. Check that the answer goes to a place that you trust.")
+        }
+        RedirectKind::Https => None,
+    }
 }
 
 pub(crate) async fn submit(

@@ -2,7 +2,6 @@ use chrono::Duration;
 use http::StatusCode;
 
 use super::harness::{Browser, CALLBACK, PASSWORD, Portico, form, request};
-use crate::actor::REFUSED;
 use crate::store::audit::AuditFilter;
 
 #[tokio::test]

@@ -314,3 +314,55 @@ async fn second_administrator(app: &crate::app::App) {
         app.change(&crate::actor::Actor::service(), crate::actor::Deed::done("grant.create", "", ""));
     app.stores.grants.create(&grant, &change).await.unwrap();
 }
+
+#[tokio::test]
+async fn as_13_a_token_for_a_part_of_what_was_authorized_is_given() {
+    let portico = Portico::start().await;
+    let client = portico.public_client(CALLBACK).await;
+    let open = format!("{ORIGIN}/open/mcp");
+    let refreshed = |client: String, tokens: Value, resource: String| {
+        let portico = &portico;
+        async move {
+            let pairs = [
+                ("grant_type", "refresh_token"),
+                ("client_id", client.as_str()),
+                ("refresh_token", text(&tokens, "refresh_token")),
+                ("resource", resource.as_str()),
+            ];
+            portico.post("/oauth2/token", &pairs).await
+        }
+    };
+    let root = portico.tokens(&client, CALLBACK, &[]).await;
+    let answer = refreshed(client.clone(), root, open.clone()).await.json();
+    assert_eq!(portico.claims(text(&answer, "access_token")).aud, open);
+    let one = portico.tokens(&client, CALLBACK, &[("resource", &open)]).await;
+    for wider in ["/mcp", "/closed/mcp", "/api"] {
+        let answer = refreshed(client.clone(), one.clone(), format!("{ORIGIN}{wider}")).await;
+        answer.is_error(StatusCode::BAD_REQUEST, "invalid_target");
+    }
+}
+
+#[tokio::test]
+async fn the_command_line_signs_in_once_for_the_api_and_every_endpoint() {
+    let portico = Portico::start().await;
+    let (api, open) = (format!("{ORIGIN}/api"), format!("{ORIGIN}/open/mcp"));
+    let more = [
+        ("resource", api.as_str()),
+        ("scope", "openid offline_access mcp registry:read registry:write admin"),
+    ];
+    let tokens = portico.tokens("portico-cli", "http://127.0.0.1:40123/callback", &more).await;
+    assert_eq!(portico.claims(text(&tokens, "access_token")).aud, api);
+    let pairs = [
+        ("grant_type", "refresh_token"),
+        ("client_id", "portico-cli"),
+        ("refresh_token", text(&tokens, "refresh_token")),
+        ("resource", open.as_str()),
+        ("scope", "mcp"),
+    ];
+    let tokens = portico.post("/oauth2/token", &pairs).await.json();
+    let claims = portico.claims(text(&tokens, "access_token"));
+    assert_eq!((claims.aud, claims.scope.to_string()), (open, "mcp".to_owned()));
+    portico.advance(Duration::days(60));
+    let answer = portico.refresh("portico-cli", text(&tokens, "refresh_token")).await;
+    assert_eq!(portico.claims(text(&answer.json(), "access_token")).aud, api);
+}

@@ -6,11 +6,11 @@ use portico_ids::PrincipalId;
 use portico_oauth_types::{CodeChallenge, CodeVerifier, ResourceUri, Scope, TokenResponse};
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{invalid_grant, may_refresh, same_issuer, same_resource};
+use super::{authorized_target, invalid_grant, may_refresh, same_issuer};
 use crate::actor::{Actor, Deed};
 use crate::app::{App, secret_hash};
 use crate::domain::client::Client;
-use crate::domain::rotation;
+use crate::domain::{rotation, scopes};
 use crate::http::context::Context;
 use crate::http::failure::Failure;
 use crate::store::codes::{Code, Redeemed};
@@ -47,7 +47,7 @@ pub(super) async fn grant(
     if !fits(&code, context, client, &redemption) {
         return Err(invalid_grant(REFUSED).into());
     }
-    let target = same_resource(app, &code.resource, &redemption.resources)?;
+    let target = authorized_target(app, client, &code.resource, &redemption.resources)?;
     let user = app.stores.users.get(code.user_id).await?;
     let user = user
         .filter(|user| !user.disabled && user.epoch == code.user_epoch)
@@ -56,7 +56,7 @@ pub(super) async fn grant(
         subject: PrincipalId::User(user.id),
         client_id: &client.client_id,
         target: &target,
-        scopes: code.scopes,
+        scopes: scopes::carried_over(code.scopes, None, &target),
         grant_id: Some(code.family_id),
         session: Some(code.session_id),
     };

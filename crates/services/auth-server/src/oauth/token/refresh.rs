@@ -5,11 +5,13 @@ use portico_oauth_types::{OAuthError, OAuthErrorCode, ResourceUri, Scope, ScopeS
 use portico_sealing::Aad;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{invalid_grant, same_issuer, same_resource};
+use super::{authorized_target, invalid_grant, same_issuer};
 use crate::actor::{Actor, Deed};
 use crate::app::{App, secret_hash};
 use crate::domain::client::Client;
+use crate::domain::resource::Target;
 use crate::domain::rotation::{Verdict, judge};
+use crate::domain::scopes;
 use crate::http::context::Context;
 use crate::http::failure::Failure;
 use crate::store::families::{Family, RefreshToken, Rotation};
@@ -38,8 +40,8 @@ pub(super) async fn grant(
     if family.client_id != client.client_id || !same_issuer(&context.issuer, &family.issuer) {
         return Err(invalid_grant(REFUSED).into());
     }
-    let target = same_resource(app, &family.resource, &renewal.resources)?;
-    let scopes = narrowed(&family, renewal.scope)?;
+    let target = authorized_target(app, client, &family.resource, &renewal.resources)?;
+    let scopes = narrowed(&family, renewal.scope, &target)?;
     let user = app.stores.users.get(family.user_id).await?.filter(|user| !user.disabled);
     let epoch = user.as_ref().map(|user| user.epoch);
     let actor = context.actor.clone().acting_as(PrincipalId::User(family.user_id), &client.client_id);
@@ -82,13 +84,16 @@ fn id_token(
 }
 
 /// A refresh may ask for less, never for more (RFC 6749 §6).
-fn narrowed(family: &Family, requested: Option<ScopeSet>) -> Result<ScopeSet, OAuthError> {
-    let Some(requested) = requested else { return Ok(family.scopes) };
-    if !family.scopes.covers_all(&requested) {
-        let message = "the scope is wider than what was authorized: authorize again";
-        return Err(OAuthError::new(OAuthErrorCode::InvalidScope, message));
+fn narrowed(family: &Family, requested: Option<ScopeSet>, target: &Target) -> Result<ScopeSet, OAuthError> {
+    let refuse = |message| OAuthError::new(OAuthErrorCode::InvalidScope, message);
+    if requested.is_some_and(|requested| !family.scopes.covers_all(&requested)) {
+        return Err(refuse("the scope is wider than what was authorized: authorize again"));
     }
-    Ok(requested)
+    let scopes = scopes::carried_over(family.scopes, requested, target);
+    if scopes.is_empty() {
+        return Err(refuse("nothing that was authorized applies to this resource: authorize again"));
+    }
+    Ok(scopes)
 }
 
 /// Finds the next token of the chain; `None`: this one was used before, by somebody else.
