@@ -34,7 +34,6 @@ const MAX_PAGES: usize = 200;
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 /// Most members that are asked at the same time for one answer.
 const AT_ONCE: usize = 128;
-
 /// How long members are not asked again for what nobody has.
 const LOOKED_UP: Duration = Duration::from_secs(2);
 

@@ -65,6 +65,8 @@ type Outcome = Option<Result<Arc<Listed>, Refusal>>;
 #[derive(Debug, Clone)]
 struct Flight {
     started: Instant,
+    /// How many changes its server had told of.
+    change: u64,
     done: watch::Receiver<Outcome>,
 }
 
@@ -110,7 +112,9 @@ impl Lists {
         holds.then(|| Arc::clone(&kept.listed))
     }
 
-    /// A member's list, fetched unless it still holds or is younger than `at_least`; who asks waits no longer than the deadline, the fetch may go on for the next.
+    /// A member's list, fetched unless it still holds or is younger than `at_least`.
+    ///
+    /// Who asks waits no longer than the deadline; the fetch goes on for those who ask later.
     pub(super) async fn get(
         &self,
         asker: &Asker,
@@ -137,17 +141,17 @@ impl Lists {
 
     /// The fetch that is under way, or a new one in a task of its own.
     fn join(&self, asker: &Asker, server: &Arc<Server>, key: Key) -> Flight {
-        let mut flights = locked(&self.flights);
-        let (sender, flight) = match flights.entry(key.clone()) {
-            Entry::Occupied(flight) => return flight.get().clone(),
-            Entry::Vacant(vacant) => {
-                let (sender, done) = watch::channel(None);
-                (sender, vacant.insert(Flight { started: Instant::now(), done }).clone())
-            }
-        };
-        drop(flights);
-        let landing = Landing { asker: asker.clone(), key };
-        let (server, change) = (Arc::clone(server), self.change(landing.key.server, landing.key.what));
+        let change = self.change(key.server, key.what);
+        let (sender, done) = watch::channel(None);
+        let flight = Flight { started: Instant::now(), change, done };
+        match locked(&self.flights).entry(key.clone()) {
+            // What was asked before the server told of a change may be answered with what was before it.
+            Entry::Occupied(known) if known.get().change == change => return known.get().clone(),
+            Entry::Occupied(mut outdated) => drop(outdated.insert(flight.clone())),
+            Entry::Vacant(vacant) => drop(vacant.insert(flight.clone())),
+        }
+        let landing = Landing { asker: asker.clone(), key, change };
+        let server = Arc::clone(server);
         asker.engine.tasks.spawn_short("gateway.list", async move {
             let fetched =
                 tokio::time::timeout(IN_BACKGROUND, landing.asker.fetch(&server, landing.key.what)).await;
@@ -166,6 +170,15 @@ impl Lists {
         flight
     }
 
+    /// Waits until no list is being fetched.
+    #[cfg(test)]
+    pub(super) async fn landed(&self) {
+        let flights: Vec<Flight> = locked(&self.flights).values().cloned().collect();
+        for mut flight in flights {
+            let _ = flight.done.wait_for(Option::is_some).await;
+        }
+    }
+
     fn keep(&self, key: Key, listed: Listed, change: u64) -> Arc<Listed> {
         let holds = listed.ttl.unwrap_or(HOLDS).min(MAX_HOLDS);
         let listed = Arc::new(listed);
@@ -174,15 +187,19 @@ impl Lists {
     }
 }
 
-/// Takes a flight off the list however it ends.
+/// Takes a flight off the list however it ends, unless a later one has its place.
 struct Landing {
     asker: Asker,
     key: Key,
+    change: u64,
 }
 
 impl Drop for Landing {
     fn drop(&mut self) {
-        locked(&self.asker.engine.virtual_servers.lists.flights).remove(&self.key);
+        let mut flights = locked(&self.asker.engine.virtual_servers.lists.flights);
+        if flights.get(&self.key).is_some_and(|flight| flight.change == self.change) {
+            flights.remove(&self.key);
+        }
     }
 }
 

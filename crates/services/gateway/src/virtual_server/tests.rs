@@ -32,7 +32,7 @@ impl Virtual {
 
     async fn with(names: Names, setups: Vec<Setup>, edit: impl FnOnce(&mut UpstreamSettings)) -> Self {
         let bench = Bench::with(|settings| {
-            settings.upstream.list_timeout_ms = 1_000;
+            settings.upstream.list_timeout_ms = 10_000;
             edit(&mut settings.upstream);
         })
         .await;

@@ -2,6 +2,7 @@ use http::Method;
 use portico_proto_registry::Names;
 use serde_json::json;
 
+use super::super::listed::What;
 use super::member::{Setup, tools};
 use super::{Virtual, choose, kill, names, speaks, warnings};
 
@@ -110,19 +111,45 @@ async fn lists_are_served_also_where_no_memory_is_left_for_them() {
 #[tokio::test]
 async fn a_slow_member_is_left_out_and_comes_when_it_has_answered() {
     let slow = Setup { stuck: true, ttl_ms: 60_000, ..with_tools(&["b"]) };
-    let bench = Virtual::new(Names::Plain, vec![with_tools(&["a"]), slow]).await;
+    let bench = Virtual::with(Names::Plain, vec![with_tools(&["a"]), slow], |upstream| {
+        upstream.list_timeout_ms = 1_500;
+    });
+    let bench = bench.await;
     let session = bench.open().await;
     let listed = bench.ask(&session, "tools/list", json!({})).await;
     assert_eq!(names(&listed, "tools"), ["a"]);
     assert_eq!(warnings(&listed), [("two".to_owned(), "upstream_timeout".to_owned())]);
     bench.members[1].change(|setup| setup.stuck = false);
     // The first fetch goes on for those who ask later; it is not made again.
-    let mut again = bench.ask(&session, "tools/list", json!({})).await;
-    while names(&again, "tools").len() < 2 {
-        tokio::task::yield_now().await;
-        again = bench.ask(&session, "tools/list", json!({})).await;
-    }
+    bench.bench.engine().virtual_servers.lists.landed().await;
+    let again = bench.ask(&session, "tools/list", json!({})).await;
+    assert_eq!(names(&again, "tools"), ["a", "b"]);
     assert_eq!(bench.members[1].seen("tools/list").len(), 1);
+}
+
+#[tokio::test]
+async fn a_list_asked_for_after_a_change_is_never_one_from_before_it() {
+    let slow = Setup { stuck: true, ttl_ms: 60_000, ..with_tools(&["old"]) };
+    let bench = Virtual::new(Names::Plain, vec![slow, with_tools(&["a"])]).await;
+    let server = crate::catalogue::testing::server_id(1);
+    let list = || async { bench.stateless("tools/list", None, json!({})).await.json() };
+    let (before, after) = tokio::join!(list(), async {
+        while bench.members[0].seen("tools/list").is_empty() {
+            tokio::task::yield_now().await;
+        }
+        bench.bench.engine().virtual_servers.lists.changed(server, What::Tools);
+        let after = list();
+        tokio::pin!(after);
+        // Asked again at the server although the first answer is still to come.
+        while bench.members[0].seen("tools/list").len() < 2 {
+            assert!(futures_util::poll!(&mut after).is_pending());
+            tokio::task::yield_now().await;
+        }
+        bench.members[0].change(|setup| (setup.tools, setup.stuck) = (tools(&["new"]), false));
+        after.await
+    });
+    assert_eq!(names(&after, "tools"), ["new", "a"]);
+    assert_eq!(names(&before, "tools").len(), 2);
 }
 
 #[tokio::test]
