@@ -75,6 +75,12 @@ export class Person {
   saveTokens(tokens) {
     this.saved = tokens;
   }
+  saveDiscoveryState(state) {
+    this.discovered = state;
+  }
+  discoveryState() {
+    return this.discovered;
+  }
   saveCodeVerifier(verifier) {
     this.verifier = verifier;
   }

@@ -48,9 +48,9 @@ async function connect(options) {
 async function use(client) {
   const { tools } = await client.listTools();
   assert(tools.some((tool) => tool.name === "unit_convert"), "the tool is listed");
-  const result = await client.callTool({ name: "unit_convert", arguments: { value: 1, from: "mile", to: "kilometre" } });
+  const result = await client.callTool({ name: "unit_convert", arguments: { value: 1, from: "mi", to: "km" } });
   assert(!result.isError, JSON.stringify(result));
-  assert.equal(result.structuredContent.unit, "kilometre");
+  assert.equal(result.structuredContent.unit, "km");
   await client.close();
 }
 
