@@ -21,4 +21,4 @@ lint: ## formatting, clippy, dependency and proto rules, without running a test
 	@tests/scripts/test.sh lint
 
 conformance: ## the MCP conformance suite against URL=… (TOKEN=… where one is needed)
-	@tests/conformance/conformance.sh setup && tests/conformance/conformance.sh run "$(URL)" $(TOKEN)
+	@tests/scripts/conformance.sh setup && tests/scripts/conformance.sh run "$(URL)" $(TOKEN)
