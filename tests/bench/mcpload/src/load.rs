@@ -201,6 +201,7 @@ pub(crate) async fn run(args: Args) -> Result<Value> {
     }
     finished.store(true, Ordering::Relaxed);
     let mut report = report(&args, &tally, &span);
+    report["calls"] = json!(shared.calls.load(Ordering::Relaxed));
     report["setup_seconds"] = json!(round(setup_seconds, 3));
     report["rss_before_kib"] = json!(rss_before);
     report["rss_peak_kib"] = json!(sampler.await?);
