@@ -196,9 +196,14 @@ fn answered(refusal: &Refusal, id: Id<'_>, mut call: Call) -> Response {
     refusal.response(id, call.correlation.as_str())
 }
 
-/// A header that stands once, as text.
+/// A header as text; one that stands twice or cannot be read is empty, which equals nothing that is asked for.
 pub(crate) fn text<'a>(head: &'a Parts, name: &http::HeaderName) -> Option<&'a str> {
-    head.headers.get(name).and_then(|value| value.to_str().ok())
+    let mut values = head.headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (None, _) => None,
+        (Some(only), None) => Some(only.to_str().unwrap_or("")),
+        (Some(_), Some(_)) => Some(""),
+    }
 }
 
 /// Names in records are cut: they come from the caller.

@@ -16,13 +16,18 @@ use super::reopen::Reopen;
 use crate::access::Liveness;
 use crate::call::Call;
 use crate::engine::Engine;
-use crate::refusal::Refusal;
+use crate::refusal::{Reason, Refusal};
 use crate::rewrite::Rewrite;
 use crate::session::{EventId, Session};
 use crate::upstream::{Load, lost, not_mcp, too_large};
 
 /// How often a stream looks whether it may go on.
 const TICK: Duration = Duration::from_secs(1);
+/// How long a call may go on whose agent is away.
+const ALONE: Duration = Duration::from_mins(10);
+/// Bounds of the time that a server may ask to be left alone before its stream is asked for again.
+const SHORTEST_RETRY: Duration = Duration::from_millis(100);
+const LONGEST_RETRY: Duration = Duration::from_secs(30);
 /// How long a stream may be silent before a comment keeps it open.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
@@ -147,14 +152,21 @@ impl Relay {
         self.parts.stream.is_some() && self.parts.request.is_some() && self.state != State::Ended
     }
 
+    /// Goes on without the agent, for a while.
     async fn run(mut self: Box<Self>) {
+        if tokio::time::timeout(ALONE, self.run_on()).await.is_err() {
+            self.fail(&lost());
+        }
+    }
+
+    async fn run_on(&mut self) {
         loop {
             while std::future::poll_fn(|cx| self.poll_next(cx)).await.is_some() {}
             if self.state != State::Suspended {
                 return;
             }
-            let wait = Duration::from_millis(self.retry.unwrap_or(0).min(30_000));
-            tokio::time::sleep(wait).await;
+            let wait = Duration::from_millis(self.retry.unwrap_or(1_000));
+            tokio::time::sleep(wait.clamp(SHORTEST_RETRY, LONGEST_RETRY)).await;
             let last = self.last_upstream_id.clone();
             let opened = match (&self.parts.reopen, last) {
                 (Some(reopen), Some(last)) => reopen.open(&self.parts.engine, &last).await,
@@ -317,7 +329,12 @@ impl Relay {
     fn on_tick(&mut self) {
         let draining = self.parts.engine.tasks.shutdown_token().is_cancelled();
         let standing = self.parts.request.is_none() || self.parts.liveness.is_standing();
-        if !self.parts.liveness.may_go_on() || (draining && standing) {
+        let may_go_on = self.parts.liveness.may_go_on();
+        if !may_go_on && !standing {
+            self.fail(&revoked());
+            return;
+        }
+        if !may_go_on || (draining && standing) {
             self.close_standing();
             return;
         }
@@ -338,4 +355,9 @@ impl Relay {
         }
         self.end();
     }
+}
+
+/// Nothing goes on for a caller that lost its access meanwhile (RS-26).
+fn revoked() -> Refusal {
+    Refusal::new(Reason::TokenInvalid, "the access token was revoked during the call; sign in again")
 }

@@ -84,8 +84,7 @@ fn check_name(inbound: &Inbound<'_>) -> Result<(), Refusal> {
         method::RESOURCES_READ => inbound.params.uri()?,
         _ => return Ok(()),
     };
-    let header = inbound.head.headers.get(MCP_NAME).map(|value| decode_value(value.as_bytes()));
-    match header {
+    match inbound.header(&MCP_NAME).map(|value| decode_value(value.as_bytes())) {
         Some(Ok(header)) => compare(Some(&header), &name, "Mcp-Name"),
         Some(Err(_)) => Err(mismatch("Mcp-Name is neither plain ASCII nor valid =?base64?…?=")),
         None => compare(None, &name, "Mcp-Name"),

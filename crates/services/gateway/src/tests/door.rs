@@ -200,10 +200,13 @@ async fn rs_06_metadata_comes_from_settings_and_is_404_where_nothing_is() {
         assert_eq!(answer.status, 404, "{path}");
         assert_eq!(answer.json()["reason"], "unknown_resource");
     }
-    let preflight = http::Request::options("/.well-known/oauth-protected-resource/demo/mcp").body(Body::empty());
+    let preflight =
+        http::Request::options("/.well-known/oauth-protected-resource/demo/mcp").body(Body::empty());
     let preflight = bench.send(preflight.unwrap()).await;
     assert_eq!(preflight.status, 204);
-    assert!(preflight.headers["access-control-allow-headers"].to_str().unwrap().contains("mcp-protocol-version"));
+    assert!(
+        preflight.headers["access-control-allow-headers"].to_str().unwrap().contains("mcp-protocol-version")
+    );
     let forged = bench.send(get("/.well-known/oauth-protected-resource/demo/mcp", "evil.example")).await;
     assert_eq!(forged.status, 421);
 }

@@ -61,6 +61,19 @@ async fn versions_and_sessions_must_fit() {
 }
 
 #[tokio::test]
+async fn a_session_named_twice_is_no_session() {
+    let bench = Bench::new().await;
+    let session = bench.initialize("2025-11-25").await;
+    let seen = bench.server.seen().len();
+    let mut request = bench.session_request(&session, &call(1, "echo"));
+    request.headers_mut().append("mcp-session-id", "other".parse().unwrap());
+    bench.assert_refused(&bench.send(request).await, (404, -32600, "unknown_session"), seen);
+    let mut request = bench.session_request(&session, &call(1, "echo"));
+    request.headers_mut().insert("mcp-protocol-version", http::HeaderValue::from_bytes(b"\xff").unwrap());
+    bench.assert_refused(&bench.send(request).await, (400, -32600, "version_mismatch"), seen);
+}
+
+#[tokio::test]
 async fn delete_ends_the_session_here_and_at_the_server() {
     let bench = Bench::new().await;
     let session = bench.initialize("2025-11-25").await;
@@ -207,6 +220,20 @@ async fn rs_26_a_revoked_token_closes_a_standing_stream() {
     bench.issuer.revoke_principal(&bench.alice, crate::testing::start() + chrono::Duration::hours(1));
     let body = tokio::time::timeout(std::time::Duration::from_secs(5), response.into_body().collect()).await;
     assert!(body.is_ok(), "the stream goes on after the revocation");
+}
+
+#[tokio::test]
+async fn rs_26_a_call_ends_with_an_error_when_its_caller_is_revoked() {
+    let bench = Bench::new().await;
+    let session = bench.initialize("2025-11-25").await;
+    let response = bench.open(bench.session_request(&session, &call(8, "hold"))).await;
+    bench.issuer.revoke_principal(&bench.alice, crate::testing::start() + chrono::Duration::hours(1));
+    let answer = crate::testing::Read::of(response).await;
+    let last: serde_json::Value = serde_json::from_slice(&answer.events().pop().unwrap().data).unwrap();
+    assert_eq!(
+        (last["id"].as_u64(), last["error"]["data"]["reason"].as_str()),
+        (Some(8), Some("invalid_token"))
+    );
 }
 
 #[tokio::test]

@@ -41,6 +41,11 @@ async fn rs_33_headers_that_differ_from_the_body_are_refused() {
         let answer = bench.send(request).await;
         bench.assert_refused(&answer, (400, -32020, "header_mismatch"), 0);
     }
+    for name in ["mcp-protocol-version", "mcp-method", "mcp-name"] {
+        let request = bench.stateless_request("echo").header(name, "other");
+        let answer = bench.send(request.body(Body::from(stateless_body("echo", ""))).unwrap()).await;
+        bench.assert_refused(&answer, (400, -32020, "header_mismatch"), 0);
+    }
     let encoded = bench.stateless_request("x").body(Body::from(stateless_body("echo", ""))).unwrap();
     let (mut head, body) = encoded.into_parts();
     head.headers.insert("mcp-name", "=?base64?ZWNobw==?=".parse().unwrap());
