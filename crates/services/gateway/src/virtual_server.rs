@@ -6,7 +6,8 @@
 //! - [`names`]: what agents call a tool or prompt of a member, and back.
 //! - [`lists`]: what members list, fetched together with a deadline each, kept within a byte budget.
 //! - [`merge`]: one page out of all members' lists; definitions keep their bytes, only the name is spliced.
-//! - [`route`]: which member a name or URI belongs to. What was not chosen does not exist (RS-35).
+//! - [`route`]: which member a name or URI belongs to. What was not chosen does not exist (RS-35);
+//!   [`template`] says what a chosen template covers.
 //! - [`capabilities`]: what `initialize` and `server/discover` say of the members that answered.
 //! - [`session`], [`stateless`]: the two eras.
 //! - [`streams`], [`listen`]: standing streams of all members as one, in either era.
@@ -28,6 +29,7 @@ mod scope;
 mod session;
 mod stateless;
 mod streams;
+mod template;
 mod warning;
 
 pub(crate) use relabel::Relabel;

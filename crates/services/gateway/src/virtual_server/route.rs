@@ -7,6 +7,7 @@ use super::listed::{Listed, What};
 use super::merge::{exposed, is_chosen};
 use super::names;
 use super::scope::Scope;
+use super::template;
 use crate::catalogue::Member;
 use crate::refusal::{Reason, Refusal};
 
@@ -168,13 +169,21 @@ fn by_template<'a>(known: &Known<'a>, uri: &str) -> Option<&'a Member> {
     for (member, listed) in known {
         for item in &listed.items {
             let Some(literal) = item.key.split('{').next() else { continue };
-            let matches = uri.starts_with(literal) && is_chosen(member, What::Templates, &item.key);
-            if matches && best.is_none_or(|(length, _)| literal.len() > length) {
+            if uri.starts_with(literal)
+                && covers(member, &item.key, uri)
+                && best.is_none_or(|(length, _)| literal.len() > length)
+            {
                 best = Some((literal.len(), member));
             }
         }
     }
     best.map(|(_, member)| member)
+}
+
+/// Whether the member may be asked for what it has under this template.
+fn covers(member: &Member, template: &str, uri: &str) -> bool {
+    member.resources.is_none()
+        || (is_chosen(member, What::Templates, template) && template::expands_to(template, uri))
 }
 
 /// Who showed the URI last; where resources were chosen one by one, showing another is not choosing it.
@@ -245,5 +254,6 @@ mod tests {
         let known = vec![(&one, templates(&["file:///docs/{path}", "secret:///{path}"]))];
         assert!(by_template(&known, "file:///docs/a").is_some());
         assert!(by_template(&known, "secret:///a").is_none());
+        assert!(by_template(&known, "file:///docs/../a").is_none());
     }
 }
