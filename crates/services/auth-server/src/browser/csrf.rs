@@ -11,6 +11,9 @@ use secrecy::ExposeSecret as _;
 use super::cookies::Cookie;
 use crate::app::App;
 
+/// Where a request came from, as browsers tell it (Fetch Metadata §2.3).
+const SEC_FETCH_SITE: &str = "sec-fetch-site";
+
 /// What a page puts into its forms, and the cookie that goes with it if the browser has none yet.
 #[derive(Debug)]
 pub(crate) struct FormToken {
@@ -33,13 +36,21 @@ pub(crate) fn issue(app: &App, headers: &HeaderMap) -> FormToken {
 /// Tells whether a form came from one of our pages in this browser.
 pub(crate) fn holds(app: &App, headers: &HeaderMap, token: Option<&str>) -> bool {
     let secure = app.is_secure();
-    // Browsers name the origin on every cross-origin POST; `null` is what sandboxed pages say.
-    let foreign =
-        headers.get(ORIGIN).is_some_and(|origin| origin.as_bytes() != app.resources.origin().as_bytes());
     let Some(form) = Cookie::Form.read(headers, secure) else { return false };
     let login = Cookie::Login.read(headers, secure).unwrap_or_default();
     let expected = derive(&form, &login);
-    !foreign && verify_slices_are_equal(expected.as_bytes(), token.unwrap_or_default().as_bytes()).is_ok()
+    !is_foreign(app, headers)
+        && verify_slices_are_equal(expected.as_bytes(), token.unwrap_or_default().as_bytes()).is_ok()
+}
+
+/// Tells whether a browser says that a form came from elsewhere. Our own forms come with the origin `null`, because
+/// our pages send no referrer (Fetch §3.2.3), so only a name that is not ours says something.
+fn is_foreign(app: &App, headers: &HeaderMap) -> bool {
+    let ours = app.resources.origin().as_bytes();
+    let named = headers.get(ORIGIN).map(HeaderValue::as_bytes);
+    let site = headers.get(SEC_FETCH_SITE).map(HeaderValue::as_bytes);
+    named.is_some_and(|origin| origin != ours && origin != b"null")
+        || site.is_some_and(|site| site != b"same-origin" && site != b"none")
 }
 
 fn derive(form: &str, login: &str) -> String {

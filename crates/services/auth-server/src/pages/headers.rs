@@ -13,7 +13,8 @@ use portico_oauth_types::{RedirectKind, RedirectUri};
 const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; frame-ancestors 'none'; \
      form-action 'self'";
 
-/// Adds the headers that a page has not set itself.
+/// Adds the headers that a page has not set itself. No opener policy is among them: clients open these pages in a
+/// window of their own and wait for it to come back to them.
 pub(crate) async fn harden(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
@@ -23,7 +24,6 @@ pub(crate) async fn harden(request: Request, next: Next) -> Response {
         (X_FRAME_OPTIONS, "DENY"),
         (REFERRER_POLICY, "no-referrer"),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
         (HeaderName::from_static("permissions-policy"), "camera=(), geolocation=(), microphone=()"),
     ] {
         headers.insert(name, HeaderValue::from_static(value));

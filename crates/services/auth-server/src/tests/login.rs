@@ -20,6 +20,11 @@ async fn as_16_pages_are_hardened() {
             "{policy}"
         );
         assert!(!policy.contains("unsafe") && !policy.contains("script-src"));
+        assert_eq!(
+            page.header("cross-origin-opener-policy"),
+            "",
+            "clients wait for the window that they opened"
+        );
         assert_eq!(page.header("x-frame-options"), "DENY");
         assert_eq!(page.header("referrer-policy"), "no-referrer");
         assert_eq!(page.header("cache-control"), "no-store");
@@ -73,19 +78,28 @@ async fn as_16_forms_without_our_token_are_refused() {
 #[tokio::test]
 async fn as_16_a_form_from_another_origin_is_refused_even_with_our_token() {
     let portico = Portico::start().await;
-    let mut browser = Browser::default();
-    let page = browser.get(&portico, "/login").await;
-    let cookies: Vec<String> =
-        browser.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let token = page.field("form");
-    let body = form(&[("form", &token), ("username", "admin"), ("password", PASSWORD)]);
-    let request = http::Request::post("/login")
-        .header("cookie", cookies.join("; "))
-        .header("origin", "https://evil.example")
-        .header("content-type", "application/x-www-form-urlencoded")
-        .body(axum::body::Body::from(body))
-        .unwrap();
-    assert_eq!(portico.send(request).await.status, StatusCode::FORBIDDEN);
+    for (header, value, status) in [
+        ("origin", "https://evil.example", StatusCode::FORBIDDEN),
+        ("sec-fetch-site", "cross-site", StatusCode::FORBIDDEN),
+        ("sec-fetch-site", "same-site", StatusCode::FORBIDDEN),
+        ("sec-fetch-site", "same-origin", StatusCode::SEE_OTHER),
+        ("origin", "https://portico.example", StatusCode::SEE_OTHER),
+        // What browsers send from a page with `Referrer-Policy: no-referrer`.
+        ("origin", "null", StatusCode::SEE_OTHER),
+    ] {
+        let mut browser = Browser::default();
+        let page = browser.get(&portico, "/login").await;
+        let cookies: Vec<String> =
+            browser.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let body = form(&[("form", &page.field("form")), ("username", "admin"), ("password", PASSWORD)]);
+        let request = http::Request::post("/login")
+            .header("cookie", cookies.join("; "))
+            .header(header, value)
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(axum::body::Body::from(body))
+            .unwrap();
+        assert_eq!(portico.send(request).await.status, status, "{header}: {value}");
+    }
 }
 
 #[tokio::test]
