@@ -82,6 +82,15 @@ impl Filter {
         lists.chain(self.resources.iter().map(updated)).collect()
     }
 
+    /// What of this was asked for, whatever a server says.
+    fn within(mut self, asked: &Self) -> Self {
+        for (own, asked) in self.flags.iter_mut().zip(asked.flags) {
+            *own &= asked;
+        }
+        self.resources.retain(|uri| asked.resources.contains(uri));
+        self
+    }
+
     fn add(&mut self, other: Self) {
         for (own, other) in self.flags.iter_mut().zip(other.flags) {
             *own |= other;
@@ -293,7 +302,7 @@ impl Listener {
             match envelope.kind {
                 Kind::Notification if envelope.method() == method::LISTEN_ACKNOWLEDGED => {
                     if let Some(acknowledge) = acknowledge.take() {
-                        let _ = acknowledge.send(Ok(agreed(&envelope)));
+                        let _ = acknowledge.send(Ok(agreed(&envelope).within(&self.filter)));
                     }
                 }
                 Kind::Notification => {
@@ -329,6 +338,8 @@ mod tests {
         agreed.add(filter(r#"{"resourceSubscriptions":["a:1"],"future":1}"#).unwrap());
         let told: serde_json::Value = serde_json::from_str(&agreed.to_json()).unwrap();
         assert_eq!(told, serde_json::json!({"resourceSubscriptions": ["a:1"], "toolsListChanged": true}));
+        let asked = filter(r#"{"toolsListChanged":true,"resourceSubscriptions":["a:2"]}"#).unwrap();
+        assert_eq!(agreed.within(&asked).to_json(), r#"{"toolsListChanged":true}"#);
         assert!(filter("{}").unwrap().is_empty());
         assert!(filter(r#"{"resourceSubscriptions":[1]}"#).is_err());
         assert!(filter("[]").is_err());
