@@ -24,7 +24,7 @@ use crate::output::Output;
 
 /// How long the person may take in the browser.
 const PATIENCE: Duration = Duration::from_mins(5);
-const SCOPES: [&str; 5] = ["offline_access", "mcp", "registry:read", "registry:write", "admin"];
+const SCOPES: [&str; 6] = ["profile", "offline_access", "mcp", "registry:read", "registry:write", "admin"];
 
 #[derive(Debug, Args)]
 pub(crate) struct LoginArguments {

@@ -70,7 +70,8 @@ async fn create(connection: &Connection, address: SocketAddr) -> Result<()> {
 /// Waits until agents can use it: the gateway and the authorization server hear of it by their feeds.
 async fn usable(connection: &Connection) -> Result<()> {
     let resource = connection.resource(Some(NAME));
-    let metadata = format!("{}/.well-known/oauth-protected-resource/{NAME}/mcp", connection.origin()).parse()?;
+    let metadata =
+        format!("{}/.well-known/oauth-protected-resource/{NAME}/mcp", connection.origin()).parse()?;
     let usable = async {
         while connection.http().json::<serde_json::Value>(&metadata).await.is_err() {
             tokio::time::sleep(POLL).await;
