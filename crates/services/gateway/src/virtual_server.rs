@@ -9,7 +9,7 @@
 //! - [`route`]: which member a name or URI belongs to. What was not chosen does not exist (RS-35);
 //!   [`template`] says what a chosen template covers.
 //! - [`capabilities`]: what `initialize` and `server/discover` say of the members that answered.
-//! - [`session`], [`stateless`]: the two eras.
+//! - [`session`], [`mod@stateless`]: the two eras.
 //! - [`streams`], [`listen`]: standing streams of all members as one, in either era.
 //! - [`relabel`]: what changes in a member's messages; [`emitted`]: who showed which resource.
 //!
