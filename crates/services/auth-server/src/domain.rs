@@ -12,3 +12,4 @@ pub(crate) mod revocation;
 pub(crate) mod rotation;
 pub(crate) mod scopes;
 pub(crate) mod session;
+pub(crate) mod user_agent;

@@ -20,6 +20,7 @@ use crate::actor::Actor;
 use crate::app::{App, Shared};
 use crate::browser::csrf;
 use crate::browser::session::{self, SignedIn};
+use crate::domain::user_agent::describe;
 use crate::http::context::Context;
 use crate::http::failure::Failure;
 
@@ -43,14 +44,14 @@ struct Application {
     name: String,
     resource: String,
     scopes: String,
-    last_used: String,
+    last_used: Moment,
 }
 
 struct Session {
     id: String,
     agent: String,
     address: String,
-    last_seen: String,
+    last_seen: Moment,
     current: bool,
 }
 
@@ -100,7 +101,7 @@ async fn contents(app: &App, signed_in: &SignedIn) -> Result<(Vec<Application>, 
             client_id: family.client_id,
             resource: family.resource,
             scopes: family.scopes.to_string(),
-            last_used: moment(family.last_used_at),
+            last_used: Moment::of(family.last_used_at),
         });
     }
     let sessions = app.stores.sessions.list(signed_in.user.id).await?;
@@ -109,16 +110,27 @@ async fn contents(app: &App, signed_in: &SignedIn) -> Result<(Vec<Application>, 
         .map(|session| Session {
             current: session.id == signed_in.session.id,
             id: session.id.to_string(),
-            agent: if session.user_agent.is_empty() { "Unknown browser".into() } else { session.user_agent },
+            agent: describe(&session.user_agent),
             address: session.address,
-            last_seen: moment(session.last_seen_at),
+            last_seen: Moment::of(session.last_seen_at),
         })
         .collect();
     Ok((applications, sessions))
 }
 
-fn moment(at: DateTime<Utc>) -> String {
-    at.to_rfc3339_opts(SecondsFormat::Secs, true)
+/// A moment for programs and for people.
+struct Moment {
+    exact: String,
+    words: String,
+}
+
+impl Moment {
+    fn of(at: DateTime<Utc>) -> Self {
+        Self {
+            exact: at.to_rfc3339_opts(SecondsFormat::Secs, true),
+            words: at.format("%-d %b %Y, %H:%M UTC").to_string(),
+        }
+    }
 }
 
 /// A form of this page, sent by a signed-in person.
