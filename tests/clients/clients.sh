@@ -105,9 +105,9 @@ run_tests() {
   run_job sdk-1 node "$here/typescript-sdk.mjs" 1 "$work/ready.json"
   run_job client-2 node "$here/typescript-sdk.mjs" 2 "$work/ready.json"
   run_job inspector node "$here/inspector.mjs" "$work/ready.json"
-  run_job everything-parity parity everything "http://127.0.0.1:$everything/mcp"
-  run_job fastmcp-parity parity fastmcp "http://127.0.0.1:$fastmcp/mcp"
-  run_job library-parity parity library "http://127.0.0.1:$library/mcp"
+  run_job s4_14_everything-parity parity everything "http://127.0.0.1:$everything/mcp"
+  run_job s4_41_fastmcp-parity parity fastmcp "http://127.0.0.1:$fastmcp/mcp"
+  run_job s2_12_typescript-parity parity library "http://127.0.0.1:$library/mcp"
   wait "${waits[@]}"
   cat "$work"/*-parity.out >"$work/differences"
   for job in "${jobs[@]}"; do

@@ -52,6 +52,8 @@ test)
   install_cargo_tool nextest "$nextest_version"
   install_postgres
   install_python
+  "$root/tests/scripts/conformance.sh" setup
+  "$root/tests/clients/clients.sh" setup
   ;;
 *)
   echo "usage: setup.sh lint|test" >&2

@@ -26,4 +26,9 @@ export PORTICO_TEST_POSTGRES_URL
 step "build" cargo nextest run --workspace --no-run --cargo-quiet
 step "tests" cargo nextest run --workspace --cargo-quiet --status-level slow
 
+# `portico` as the build above made it for the tests.
+portico=${CARGO_TARGET_DIR:-$root/target}/debug/portico-under-test
+step "conformance" tests/scripts/conformance.sh test "$portico"
+step "real clients and servers" tests/clients/clients.sh test "$portico"
+
 printf '\nAll passed in %d s.\n' "$SECONDS"

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 pub use self::child::{Child, Exit, command};
 use crate::api::Api;
 use crate::http::{Answer, Http};
-use crate::mcp::Caller;
+use crate::mcp::{Caller, SESSION_ERA, initialize};
 use crate::upstream::Upstream;
 use crate::{DEADLINE, eventually, within};
 
@@ -256,7 +256,11 @@ impl Deployment {
             (answer.status == 200).then(|| answer.json()["access_token"].as_str().unwrap().to_owned())
         };
         let token = eventually(Duration::from_secs(2), "a token for a registered endpoint", known).await;
-        Caller::new(self.http.clone(), self.resource(name), &token)
+        let agent = Caller::new(self.http.clone(), self.resource(name), &token);
+        let open = initialize(SESSION_ERA, &serde_json::json!({}));
+        let routable = async || (agent.post(open.clone()).await.status != 503).then_some(());
+        eventually(Duration::from_secs(2), "a registered instance is routable", routable).await;
+        agent
     }
 
     /// The audit record of an answer, which is there soon.

@@ -11,6 +11,8 @@
 #[cfg(test)]
 mod architecture;
 #[cfg(test)]
+mod boundaries;
+#[cfg(test)]
 mod coverage;
 
 pub mod api;

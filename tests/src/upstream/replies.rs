@@ -251,7 +251,7 @@ async fn story(server: &Server, tool: &str, (id, params): (&Value, &Value), to: 
         }
         // Until the reader leaves or the call is cancelled.
         _ => {
-            let _ = to.send(progress(1, Some("n1"))).await;
+            let _ = to.send(progress(1, None)).await;
             return server.cancelled.acquire().await.unwrap().forget();
         }
     };

@@ -73,7 +73,7 @@ async fn rs_20_to_23_a16_tokens_that_nobody_issued_are_refused() {
         assert_eq!(answer.status, 401, "{what}: {}", answer.text());
         let record =
             refused_and_recorded(&deployment, &upstream, &answer, (401, -32000, "invalid_token")).await;
-        assert_eq!(record.principal, "", "{what}: nobody is blamed for a forged token: {record:?}");
+        assert_eq!(record.principal, "anonymous", "{what}: nobody is blamed for a forged token: {record:?}");
         let challenge = answer.challenge();
         assert!(challenge.contains("error=\"invalid_token\""), "{what}: {challenge}");
         let metadata = deployment.url("/.well-known/oauth-protected-resource/notes/mcp");
@@ -84,7 +84,7 @@ async fn rs_20_to_23_a16_tokens_that_nobody_issued_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rs_10_rs_24_s2_34_no_token_or_one_in_the_query_is_refused_on_every_method() {
+async fn rs_10_rs_14_rs_24_s2_34_no_token_or_one_in_the_query_is_refused_on_every_method() {
     let deployment = Deployment::start().await;
     let upstream = Upstream::start(Era::Session).await;
     let agent = deployment.publish("notes", &upstream).await;
@@ -225,7 +225,7 @@ async fn rs_31_a_request_state_works_for_its_owner_and_its_request_only() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rs_25_a6_a_server_sees_neither_token_nor_cookie_and_agents_see_no_foreign_headers() {
+async fn rs_25_s3_30_a6_a_server_sees_neither_token_nor_cookie_and_agents_see_no_foreign_headers() {
     let deployment = Deployment::start().await;
     let (old, new) = (Upstream::start(Era::Session).await, Upstream::start(Era::Stateless).await);
     let agent = deployment.publish("old", &old).await;

@@ -88,7 +88,7 @@ async fn s2_34_s2_35_every_rpc_refuses_nobody_the_wrong_audience_and_the_powerle
 enum Door {
     /// Anybody may look: it holds nothing of anybody.
     Public,
-    /// This status, without a token, a cookie or a form's secret.
+    /// This status (303: to the sign-in page), without a token, a cookie or a form's secret.
     Denies(u16),
 }
 use Door::{Denies, Public};
@@ -112,14 +112,14 @@ const ROUTES: [(&str, Method, Door); 37] = [
     ("/.well-known/portico", Method::GET, Public),
     ("/oauth2/jwks", Method::GET, Public),
     ("/oauth2/register", Method::POST, Denies(400)),
-    ("/oauth2/token", Method::POST, Denies(400)),
-    ("/oauth2/revoke", Method::POST, Denies(400)),
+    ("/oauth2/token", Method::POST, Denies(401)),
+    ("/oauth2/revoke", Method::POST, Denies(401)),
     ("/oauth2/introspect", Method::POST, Denies(401)),
     ("/oauth2/userinfo", Method::GET, Denies(401)),
     ("/oauth2/authorize", Method::GET, Denies(400)),
     ("/issuer/{name}/oauth2/jwks", Method::GET, Public),
     ("/issuer/{name}/oauth2/register", Method::POST, Denies(400)),
-    ("/issuer/{name}/oauth2/token", Method::POST, Denies(400)),
+    ("/issuer/{name}/oauth2/token", Method::POST, Denies(401)),
     ("/issuer/{name}/oauth2/introspect", Method::POST, Denies(401)),
     ("/issuer/{name}/oauth2/userinfo", Method::GET, Denies(401)),
     ("/issuer/{name}/oauth2/authorize", Method::GET, Denies(400)),
@@ -128,24 +128,32 @@ const ROUTES: [(&str, Method, Door); 37] = [
     ("/login/consent", Method::GET, Denies(400)),
     ("/login/consent", Method::POST, Denies(403)),
     ("/account", Method::GET, Denies(303)),
-    ("/account/sign-out", Method::POST, Denies(403)),
-    ("/account/sessions", Method::POST, Denies(403)),
-    ("/account/applications", Method::POST, Denies(403)),
-    ("/account/password", Method::POST, Denies(403)),
+    ("/account/sign-out", Method::POST, Denies(303)),
+    ("/account/sessions", Method::POST, Denies(303)),
+    ("/account/applications", Method::POST, Denies(303)),
+    ("/account/password", Method::POST, Denies(303)),
 ];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_route_denies_strangers_or_is_public_by_name() {
     let deployment = Deployment::start().await;
+    let mut wrong = Vec::new();
     for (path, method, door) in &ROUTES {
         let url = deployment.url(&path.replace("{name}", "demo").replace("{*path}", "demo/mcp"));
-        let answer = Http::default().send(method.clone(), &url, &HeaderMap::new(), "").await;
+        let mut headers = HeaderMap::new();
+        if *method == Method::POST {
+            headers.insert("content-type", "application/x-www-form-urlencoded".parse().unwrap());
+        }
+        let answer = Http::default().send(method.clone(), &url, &headers, "").await;
         let expected = match door {
             Public => 200,
             Denies(status) => *status,
         };
-        assert_eq!(answer.status.as_u16(), expected, "{method} {path}: {}", answer.text());
+        if answer.status.as_u16() != expected {
+            wrong.push(format!("{method} {path}: {} instead of {expected}", answer.status));
+        }
     }
+    assert!(wrong.is_empty(), "{wrong:#?}");
     let unknown = deployment.http.get(&deployment.url("/no/such/page")).await;
     assert_eq!(unknown.status, 404);
     assert_eq!(unknown.header("content-type"), Some("application/problem+json"));

@@ -29,6 +29,29 @@ async fn s3_42_health_and_readiness_answer_under_both_names() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn s1_03_s2_05_s3_03_one_origin_leads_to_each_service_and_each_endpoint_to_its_server() {
+    let deployment = Deployment::start().await;
+    let upstreams = [Upstream::start(Era::Session).await, Upstream::start(Era::Session).await];
+    let left = Session::open(&deployment.publish("left", &upstreams[0]).await).await;
+    let right = Session::open(&deployment.publish("right", &upstreams[1]).await).await;
+    upstreams.iter().for_each(Upstream::forget);
+    left.call("echo", &json!({})).await;
+    assert_eq!((upstreams[0].calls(), upstreams[1].calls()), (1, 0));
+    right.call("echo", &json!({})).await;
+    assert_eq!((upstreams[0].calls(), upstreams[1].calls()), (1, 1));
+    // The authorization server, its pages, and the registry by gRPC stand at the same origin.
+    let metadata =
+        deployment.http.get(&deployment.url("/.well-known/oauth-authorization-server")).await.json();
+    assert_eq!(metadata["issuer"], deployment.ready.origin.trim_end_matches('/'));
+    assert!(deployment.http.get(&deployment.url("/login")).await.text().contains("Sign in"));
+    assert_eq!(deployment.ready.grpc, deployment.ready.origin);
+    let list = portico_proto_registry::ListServersRequest::default();
+    let servers = deployment.api().await.servers().list_servers(list).await.unwrap().into_inner().servers;
+    assert_eq!(servers.len(), 3);
+    deployment.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn s3_07_the_correlation_id_goes_all_the_way_and_comes_back() {
     let deployment = Deployment::start().await;
     let upstream = Upstream::start(Era::Session).await;

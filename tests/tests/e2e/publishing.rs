@@ -7,6 +7,7 @@ use acceptance::eventually;
 use acceptance::mcp::{Session, Stateless};
 use acceptance::upstream::{Era, Upstream};
 use portico_proto_registry as registry;
+use portico_transport::reason_of;
 use serde_json::json;
 use tonic::Code;
 
@@ -97,7 +98,7 @@ async fn s4_44_servers_and_instances_are_created_read_changed_and_deleted_over_t
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn s1_05_s1_07_s4_30_the_worker_finds_tools_and_reports_health() {
+async fn s1_05_s1_07_s4_27_s4_30_the_worker_finds_tools_and_reports_health() {
     let deployment = Deployment::start().await;
     let upstream = Upstream::start(Era::Session).await;
     deployment.publish("notes", &upstream).await;
@@ -126,6 +127,13 @@ async fn s1_05_s1_07_s4_30_the_worker_finds_tools_and_reports_health() {
     deployment.stop().await;
 }
 
+/// The refusal of an RPC stands in the record.
+async fn recorded(deployment: &Deployment, refused: &tonic::Status, reason: &str) {
+    let correlation = refused.metadata().get("x-correlation-id").expect("a correlation id").to_str().unwrap();
+    let record = deployment.record(correlation).await;
+    assert_eq!((record.outcome.as_str(), record.reason.as_str()), ("denied", reason), "{record:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn names_outside_the_slug_rule_and_reserved_ones_are_refused() {
     let deployment = Deployment::start().await;
@@ -138,6 +146,7 @@ async fn names_outside_the_slug_rule_and_reserved_ones_are_refused() {
         let refused = api.servers().register_server(request).await.unwrap_err();
         assert_eq!(refused.code(), Code::InvalidArgument, "{name:?}: {refused:?}");
         assert!(refused.message().len() > 10, "{refused:?}");
+        recorded(&deployment, &refused, "invalid_name").await;
     }
     let by_cli = deployment.cli(&["server", "register", "Upper", "--url", "http://127.0.0.1:9/mcp"]).await;
     assert_eq!(by_cli.code, Some(1));
@@ -168,6 +177,9 @@ async fn a8_addresses_that_policy_forbids_are_refused_at_registration() {
         let Err(refused) = refused else { panic!("{url} was registered") };
         assert_eq!(refused.code(), Code::InvalidArgument, "{url}: {refused:?}");
         assert!(refused.message().len() > 10, "{url}: {refused:?}");
+        if reason_of(&refused).is_some_and(|reason| reason.starts_with("address_")) {
+            recorded(&deployment, &refused, &reason_of(&refused).unwrap()).await;
+        }
     }
     deployment.stop().await;
 }

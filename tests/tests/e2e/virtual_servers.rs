@@ -119,10 +119,13 @@ async fn s1_01_the_root_offers_everything_that_the_caller_may_use_and_leaves_out
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rs_35_the_root_neither_lists_nor_calls_what_was_not_granted() {
+async fn rs_34_rs_35_what_one_principal_may_see_is_neither_listed_for_nor_called_by_another() {
     let deployment = Deployment::start().await;
     let upstream = Upstream::start(Era::Session).await;
     deployment.publish("secretive", &upstream).await;
+    let administrator = Session::open(&deployment.agent("mcp").await).await;
+    let (all, _) = names(&administrator).await;
+    assert!(all.iter().any(|name| name.starts_with("secretive__")), "{all:?}");
     let created = deployment.cli(&["--json", "service-account", "create", "robot"]).await;
     let created: Value = serde_json::from_str(&created.output).unwrap();
     let account = (created["client_id"].as_str().unwrap(), created["client_secret"].as_str().unwrap());
