@@ -130,9 +130,11 @@ impl RegistryError {
         self.wire().1
     }
 
-    /// Whether it is the caller that may not, so that the attempt belongs into the audit.
+    /// Whether a rule forbids what was asked for, so that the attempt belongs into the audit: the caller may not do it,
+    /// or nobody may use that name or reach that address.
     pub(crate) const fn is_denial(&self) -> bool {
         matches!(self.wire().0, Code::PermissionDenied)
+            || matches!(self, Self::AddressRefused { .. } | Self::InvalidName { .. })
     }
 
     /// Names what could not be stored: a taken name or a stale revision means something to the caller.
