@@ -27,7 +27,7 @@ fn settings(dir: &Path) -> MigratorSettings {
 }
 
 #[tokio::test]
-async fn s0_21_s0_22_a_second_run_changes_nothing() {
+async fn s0_12_s0_21_s0_22_a_second_run_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let settings = settings(dir.path());
     run(&settings, &tools()).await.unwrap();
