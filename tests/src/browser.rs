@@ -73,9 +73,8 @@ impl Browser {
         let mut url = self.origin.join(url).unwrap();
         loop {
             let answer = self.visit(url.as_str()).await;
-            match self.elsewhere(&mut url, &answer)? {
-                true => {}
-                false => return Ok(Page::read(url.to_string(), answer)),
+            if !self.elsewhere(&mut url, &answer)? {
+                return Ok(Page::read(url.to_string(), answer));
             }
         }
     }

@@ -72,8 +72,8 @@ impl Plan {
 
     /// Changes a setting, such as `gateway.requests.max_body_bytes`.
     #[must_use]
-    pub fn set(mut self, key: &str, value: impl ToString) -> Self {
-        self.settings.push((key.to_owned(), value.to_string()));
+    pub fn set(mut self, key: &str, value: &str) -> Self {
+        self.settings.push((key.to_owned(), value.to_owned()));
         self
     }
 
@@ -89,7 +89,7 @@ impl Plan {
 
     pub async fn start(self) -> Deployment {
         let running = match self.shape {
-            Shape::Child => Running::Child(Child::start(&self).await),
+            Shape::Child => Running::Child(Box::new(Child::start(&self).await)),
             Shape::InProcess => Running::InProcess(Box::new(self.in_process().await)),
         };
         let ready = match &running {
@@ -116,7 +116,7 @@ impl Plan {
 #[derive(Debug)]
 enum Running {
     InProcess(Box<Dev>),
-    Child(Child),
+    Child(Box<Child>),
 }
 
 #[derive(Debug)]

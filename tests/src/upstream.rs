@@ -260,6 +260,7 @@ impl Server {
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "what a stream is made of")]
 fn event(id: Option<&str>, message: &Value) -> Frame {
     let id = id.map(|id| format!("id: {id}\n")).unwrap_or_default();
     Ok(Bytes::from(format!("{id}data: {message}\n\n")))

@@ -39,7 +39,7 @@ async fn rs_20_to_23_a16_tokens_that_nobody_issued_are_refused() {
     let (head, tail) = genuine.rsplit_once('.').unwrap();
     let zero = format!("{head}.{}", "A".repeat(tail.len()));
     let claim = |key: &str, value: Value| forge.sign(&header, &with(claims.clone(), key, value));
-    let headed = |key: &str, value: Value| forge.sign(&with(header.clone(), key, value), &claims);
+    let typed = |key: &str, value: Value| forge.sign(&with(header.clone(), key, value), &claims);
     let tokens = [
         ("expired", claim("exp", json!(now - 120))),
         ("exp as text", claim("exp", json!((now + 300).to_string()))),
@@ -54,13 +54,13 @@ async fn rs_20_to_23_a16_tokens_that_nobody_issued_are_refused() {
         ("no subject", claim("sub", Value::Null)),
         ("no jti", claim("jti", Value::Null)),
         ("no client", claim("client_id", Value::Null)),
-        ("an ID token", headed("typ", json!("JWT"))),
-        ("no type", headed("typ", Value::Null)),
-        ("another key's id", headed("kid", json!("../../etc/passwd"))),
-        ("its own key", headed("jwk", json!({ "kty": "EC" }))),
-        ("a key from elsewhere", headed("jku", json!("https://evil.example/jwks"))),
-        ("critical headers", headed("crit", json!(["x"]))),
-        ("another algorithm's name", headed("alg", json!("RS256"))),
+        ("an ID token", typed("typ", json!("JWT"))),
+        ("no type", typed("typ", Value::Null)),
+        ("another key's id", typed("kid", json!("../../etc/passwd"))),
+        ("its own key", typed("jwk", json!({ "kty": "EC" }))),
+        ("a key from elsewhere", typed("jku", json!("https://evil.example/jwks"))),
+        ("critical headers", typed("crit", json!(["x"]))),
+        ("another algorithm's name", typed("alg", json!("RS256"))),
         ("not signed", forge.unsigned(&claims)),
         ("HS256 with the public key", forge.sign_with_public_key(&claims)),
         ("a signature of zeros", zero),

@@ -10,7 +10,7 @@ use crate::expect::{refused, refused_and_recorded, untouched};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn s2_07_malformed_messages_are_refused_before_a_server_is_called() {
-    let deployment = Plan::new().set("gateway.requests.max_body_bytes", 4096).start().await;
+    let deployment = Plan::new().set("gateway.requests.max_body_bytes", "4096").start().await;
     let upstream = Upstream::start(Era::Session).await;
     let agent = deployment.publish("notes", &upstream).await;
     let session = Session::open(&agent).await;
@@ -143,7 +143,7 @@ async fn an_endpoint_that_is_not_there_is_404_for_everybody() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a12_a_client_that_sends_its_body_too_slowly_is_cut_off() {
-    let deployment = Plan::new().set("gateway.requests.body_timeout_ms", 300).start().await;
+    let deployment = Plan::new().set("gateway.requests.body_timeout_ms", "300").start().await;
     let upstream = Upstream::start(Era::Session).await;
     let agent = deployment.publish("notes", &upstream).await;
     let origin = url::Url::parse(&deployment.ready.origin).unwrap();
@@ -168,8 +168,9 @@ async fn a12_a_client_that_sends_its_body_too_slowly_is_cut_off() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn s2_06_s3_16_a_principal_over_its_limit_is_told_when_to_come_back() {
-    let plan =
-        Plan::new().set("gateway.limits.principal_per_minute", 60).set("gateway.limits.principal_burst", 8);
+    let plan = Plan::new()
+        .set("gateway.limits.principal_per_minute", "60")
+        .set("gateway.limits.principal_burst", "8");
     let deployment = plan.start().await;
     let upstream = Upstream::start(Era::Session).await;
     let agent = deployment.publish("notes", &upstream).await;

@@ -73,7 +73,7 @@ async fn unknown_settings_are_refused_with_their_place_and_the_nearest_key() {
     let path = file.path().display().to_string();
     let exit = refused(&plan, &["--config", &path]).await;
     assert_says(&exit, &["principal_per_minutes", "principal_per_minute", &path]);
-    let exit = refused(&plan.clone().set("gateway.bogus", 1), &[]).await;
+    let exit = refused(&plan.clone().set("gateway.bogus", "1"), &[]).await;
     assert_says(&exit, &["PORTICO_GATEWAY__BOGUS"]);
     std::fs::write(file.path(), "[gateway.limits]\nprincipal_per_minute = \"many\"\n").unwrap();
     let exit = refused(&plan, &["--config", &path]).await;

@@ -19,7 +19,7 @@ async fn failed_and_recorded(deployment: &Deployment, answer: &Answer, refusal: 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_server_is_given_up_in_time() {
-    let plan = Plan::new().set("gateway.upstream.answer_timeout_ms", 400);
+    let plan = Plan::new().set("gateway.upstream.answer_timeout_ms", "400");
     let deployment = plan.start().await;
     let upstream = Upstream::start(Era::Session).await;
     let session = Session::open(&deployment.publish("notes", &upstream).await).await;
@@ -121,10 +121,16 @@ async fn an_era_that_the_server_does_not_speak_is_a_clear_error() {
     let deployment = Deployment::start().await;
     let (old, new) = (Upstream::start(Era::Session).await, Upstream::start(Era::Stateless).await);
     let old = Stateless::new(&deployment.publish("old", &old).await);
-    let answer = old.ask("tools/list", &json!({})).await;
-    assert_eq!(answer.json()["error"]["data"]["reason"], "era_not_bridged", "{}", answer.text());
     let new = deployment.publish("new", &new).await;
-    let answer = new.post(acceptance::mcp::initialize("2025-11-25", &json!({}))).await;
-    assert_eq!(answer.json()["error"]["data"]["reason"], "era_not_bridged", "{}", answer.text());
+    // Portico knows once the worker has looked.
+    let says_so = async || {
+        let answers = [
+            old.ask("tools/list", &json!({})).await,
+            new.post(acceptance::mcp::initialize("2025-11-25", &json!({}))).await,
+        ];
+        let clear = |answer: &Answer| answer.json()["error"]["data"]["reason"] == "era_not_bridged";
+        answers.iter().all(clear).then_some(())
+    };
+    acceptance::eventually(Duration::from_secs(5), "an error that names the era", says_so).await;
     deployment.stop().await;
 }
