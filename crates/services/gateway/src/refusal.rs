@@ -119,6 +119,8 @@ reasons! {
     MethodNotFound = "method_not_found", NOT_FOUND, code::METHOD_NOT_FOUND, Denied;
     /// No tool, prompt or resource of this endpoint has this name.
     UnknownName = "unknown_name", OK, code::INVALID_PARAMS, Denied;
+    /// No resource of this endpoint has this URI; the stateless era knows it as [`Reason::UnknownName`].
+    UnknownResource = "unknown_resource", OK, code::RESOURCE_NOT_FOUND, Denied;
     /// A cursor, request state or task id that was not given to this caller for this.
     UnknownHandle = "unknown_handle", OK, code::INVALID_PARAMS, Denied;
     /// No instance of the server can be called.

@@ -45,6 +45,8 @@ pub mod code {
     pub const INTERNAL_ERROR: i32 = -32603;
     /// Implementation-defined: the caller may not, or must wait.
     pub const SERVER_ERROR: i32 = -32000;
+    /// There is no such resource (up to 2025-11-25, Resources, Error Handling; later it is [`INVALID_PARAMS`]).
+    pub const RESOURCE_NOT_FOUND: i32 = -32002;
     /// Headers and body disagree (2026-07-28, Streamable HTTP, Server Validation).
     pub const HEADER_MISMATCH: i32 = -32020;
     /// The client did not declare a capability that the request needs (2026-07-28).

@@ -108,7 +108,7 @@ pub(super) async fn by_uri<'a>(asker: &Asker, scope: &'a Scope, uri: &str) -> Re
         return Ok(member);
     }
     let templates = asker.look_up(scope, What::Templates).await;
-    by_template(&templates.members, uri).ok_or_else(|| unknown(What::Resources, uri, Some(&gathered)))
+    by_template(&templates.members, uri).ok_or_else(|| unknown_resource(asker, uri, &gathered))
 }
 
 /// Finds whom to ask for completions, and what the prompt is called there (2025-11-25, Completion).
@@ -190,6 +190,15 @@ fn covers(member: &Member, template: &str, uri: &str) -> bool {
 fn emitted<'a>(asker: &Asker, scope: &'a Scope, uri: &str) -> Option<&'a Member> {
     let server = asker.engine.virtual_servers.emitted.last(&asker.agent, uri)?;
     scope.find(server).filter(|member| member.resources.is_none())
+}
+
+/// With the URI in `data`, where servers put it too (Resources, Error Handling).
+fn unknown_resource(asker: &Asker, uri: &str, gathered: &Gathered<'_>) -> Refusal {
+    let mut refusal = unknown(What::Resources, uri, Some(gathered));
+    if refusal.reason == Reason::UnknownName && !asker.is_stateless() {
+        refusal.reason = Reason::UnknownResource;
+    }
+    refusal.with_data("uri", serde_json::Value::from(uri).to_string())
 }
 
 fn unknown(what: What, key: &str, gathered: Option<&Gathered<'_>>) -> Refusal {

@@ -223,16 +223,16 @@ async fn rs_35_what_was_not_chosen_is_neither_listed_nor_called() {
     assert_eq!(names(&bench.ask(&session, "tools/list", json!({})).await, "tools"), ["open"]);
     assert_eq!(names(&bench.ask(&session, "prompts/list", json!({})).await, "prompts"), ["p"]);
     assert_eq!(names(&bench.ask(&session, "resources/list", json!({})).await, "resources"), ["a"]);
-    for (method, params) in [
-        ("tools/call", json!({"name": "closed"})),
-        ("prompts/get", json!({"name": "q"})),
-        ("resources/read", json!({"uri": "a:2"})),
-        ("resources/subscribe", json!({"uri": "a:2"})),
-        ("completion/complete", json!({"ref": {"type": "ref/prompt", "name": "q"}})),
+    for (method, params, code, reason) in [
+        ("tools/call", json!({"name": "closed"}), -32602, "unknown_name"),
+        ("prompts/get", json!({"name": "q"}), -32602, "unknown_name"),
+        ("resources/read", json!({"uri": "a:2"}), -32002, "unknown_resource"),
+        ("resources/subscribe", json!({"uri": "a:2"}), -32002, "unknown_resource"),
+        ("completion/complete", json!({"ref": {"type": "ref/prompt", "name": "q"}}), -32602, "unknown_name"),
     ] {
         let refused = bench.ask(&session, method, params.clone()).await;
-        assert_eq!(refused["error"]["data"]["reason"], "unknown_name", "{method}: {refused}");
-        assert_eq!(refused["error"]["code"], -32602);
+        assert_eq!(refused["error"]["data"]["reason"], reason, "{method}: {refused}");
+        assert_eq!(refused["error"]["code"], code);
         assert!(bench.members[0].seen(method).is_empty(), "{method} reached the server");
     }
     let called = bench.ask(&session, "tools/call", json!({"name": "open"})).await;

@@ -87,8 +87,14 @@ async fn a_resource_is_read_from_who_lists_it_then_by_template_then_from_who_sho
     let shown = "made-by:///two";
     let refused = bench.ask(&session, "resources/read", json!({"uri": shown})).await;
     assert_eq!(
-        (&refused["error"]["code"], &refused["error"]["data"]["reason"]),
-        (&json!(-32602), &json!("unknown_name"))
+        (&refused["error"]["code"], &refused["error"]["data"]["reason"], &refused["error"]["data"]["uri"]),
+        (&json!(-32002), &json!("unknown_resource"), &json!(shown))
+    );
+    let refused = bench.stateless("resources/read", Some(shown), json!({"uri": shown})).await.json();
+    assert_eq!(
+        (&refused["error"]["code"], &refused["error"]["data"]["uri"]),
+        (&json!(-32602), &json!(shown)),
+        "2026-07-28 has no code of its own for it"
     );
     bench.ask(&session, "tools/call", json!({"name": "two__link"})).await;
     assert_eq!(bench.ask(&session, "resources/read", json!({"uri": shown})).await["result"]["by"], "two");
