@@ -90,6 +90,11 @@ impl Api {
         auth::service_account_service_client::ServiceAccountServiceClient::new(self.channel.clone())
     }
 
+    #[must_use]
+    pub fn keys(&self) -> auth::signing_key_service_client::SigningKeyServiceClient<Signed> {
+        auth::signing_key_service_client::SigningKeyServiceClient::new(self.channel.clone())
+    }
+
     /// Calls any method with an empty message; only the status is of interest.
     pub async fn call_empty(&self, path: &str) -> Status {
         let mut client = tonic::client::Grpc::new(self.channel.clone());

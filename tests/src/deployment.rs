@@ -12,7 +12,7 @@ use prost_types::{Struct, Value, value::Kind};
 use serde::Deserialize;
 use tempfile::TempDir;
 
-pub use self::child::{Child, Exit, command};
+pub use self::child::{Child, Exit, Home, command};
 use crate::api::Api;
 use crate::http::{Answer, Http};
 use crate::mcp::{Caller, SESSION_ERA, initialize};

@@ -87,7 +87,12 @@ impl<'a> Person<'a> {
     /// Signs in where asked to and presses `decision` where asked for consent.
     pub async fn authorize(&mut self, resource: &str, scope: &str, decision: &str) -> Ending {
         let url = self.authorize_url(resource, scope);
-        let mut page = self.browser.open(&url).await;
+        self.follow(&url, decision).await
+    }
+
+    /// What [`Self::authorize`] does, from an address that some client made.
+    pub async fn follow(&mut self, url: &str, decision: &str) -> Ending {
+        let mut page = self.browser.open(url).await;
         for _ in 0..3 {
             page = match page {
                 Ok(page) if page.action == "/login" => {

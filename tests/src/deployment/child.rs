@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Mutex;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::Command;
 
 use super::Plan;
@@ -98,9 +98,71 @@ fn portico() -> Command {
     command
 }
 
+/// A person's home directory, where the command line saves a sign-in.
+#[derive(Debug)]
+pub struct Home(tempfile::TempDir);
+
+impl Default for Home {
+    fn default() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+}
+
+impl Home {
+    fn portico(&self) -> Command {
+        let mut command = portico();
+        command.env("XDG_CONFIG_HOME", self.0.path()).current_dir(self.0.path());
+        command
+    }
+
+    /// Runs a command as the person.
+    pub async fn run(&self, arguments: &[&str]) -> Exit {
+        run(self.portico(), arguments, "").await
+    }
+
+    /// Runs `portico login`; `browser` is given the address that it prints and comes back when the person is done.
+    pub async fn login(&self, origin: &str, browser: impl AsyncFnOnce(String)) -> Exit {
+        let mut login = self.portico();
+        login
+            .args(["login", origin, "--no-browser"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut process = login.spawn().expect("portico starts");
+        let mut printed = BufReader::new(process.stderr.take().unwrap()).lines();
+        let mut output = String::new();
+        let address = async {
+            loop {
+                let line = printed.next_line().await.unwrap().expect("an address to open");
+                if let Some(at) = line.find("http") {
+                    return line[at..].trim().to_owned();
+                }
+            }
+        };
+        let address = within(DEADLINE, "the address to open", address).await;
+        browser(address).await;
+        process.stdout.take().unwrap().read_to_string(&mut output).await.unwrap();
+        while let Ok(Some(line)) = printed.next_line().await {
+            output += &line;
+        }
+        let status = within(DEADLINE, "the end of portico login", process.wait()).await.unwrap();
+        Exit { code: status.code(), output }
+    }
+
+    /// The file of the saved sign-in.
+    #[must_use]
+    pub fn login_file(&self) -> PathBuf {
+        self.0.path().join("portico/login.json")
+    }
+}
+
 /// Runs a command of `portico` to its end.
 pub async fn command(arguments: &[&str], input: &str) -> Exit {
-    let mut process = portico()
+    run(portico(), arguments, input).await
+}
+
+async fn run(mut portico: Command, arguments: &[&str], input: &str) -> Exit {
+    let mut process = portico
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

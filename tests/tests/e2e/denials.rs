@@ -94,7 +94,7 @@ enum Door {
 use Door::{Denies, Public};
 
 /// Every HTTP route of the public listener.
-const ROUTES: [(&str, Method, Door); 37] = [
+const ROUTES: [(&str, Method, Door); 39] = [
     ("/mcp", Method::POST, Denies(401)),
     ("/mcp", Method::GET, Denies(401)),
     ("/mcp", Method::DELETE, Denies(401)),
@@ -113,6 +113,7 @@ const ROUTES: [(&str, Method, Door); 37] = [
     ("/oauth2/jwks", Method::GET, Public),
     ("/oauth2/register", Method::POST, Denies(400)),
     ("/oauth2/token", Method::POST, Denies(401)),
+    ("/oauth2/par", Method::POST, Denies(401)),
     ("/oauth2/revoke", Method::POST, Denies(401)),
     ("/oauth2/introspect", Method::POST, Denies(401)),
     ("/oauth2/userinfo", Method::GET, Denies(401)),
@@ -120,6 +121,7 @@ const ROUTES: [(&str, Method, Door); 37] = [
     ("/issuer/{name}/oauth2/jwks", Method::GET, Public),
     ("/issuer/{name}/oauth2/register", Method::POST, Denies(400)),
     ("/issuer/{name}/oauth2/token", Method::POST, Denies(401)),
+    ("/issuer/{name}/oauth2/par", Method::POST, Denies(401)),
     ("/issuer/{name}/oauth2/introspect", Method::POST, Denies(401)),
     ("/issuer/{name}/oauth2/userinfo", Method::GET, Denies(401)),
     ("/issuer/{name}/oauth2/authorize", Method::GET, Denies(400)),

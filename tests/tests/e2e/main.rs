@@ -11,6 +11,8 @@ mod durability;
 #[cfg(test)]
 mod expect;
 #[cfg(test)]
+mod identities;
+#[cfg(test)]
 mod newcomer;
 #[cfg(test)]
 mod operations;

@@ -1,8 +1,10 @@
 //! The newcomer's path: what `portico dev` prints works as printed.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
-use acceptance::deployment::{Deployment, Plan};
+use acceptance::deployment::{Deployment, Home, Plan};
+use acceptance::oauth::{Ending, Person};
 use serde_json::Value;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -39,6 +41,33 @@ async fn a_later_start_answers_soon_and_has_the_same_identities() {
     assert!(begin.elapsed() < Duration::from_secs(6), "{:?}", begin.elapsed());
     assert_eq!(deployment.ready.client_id, before.client_id);
     assert_eq!(deployment.ready.admin_password, before.admin_password);
+    deployment.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_signs_in_with_the_command_line_and_works_with_it() {
+    let deployment = Deployment::start().await;
+    let home = Home::default();
+    let mut admin = Person::administrator(&deployment).await;
+    let http = deployment.http.clone();
+    let login = home.login(&deployment.ready.origin, async |address: String| {
+        let Ending::Callback(url) = admin.follow(&address, "allow").await else { panic!("no callback") };
+        assert!(http.get(url.as_str()).await.status.is_success());
+    });
+    let login = login.await;
+    assert_eq!(login.code, Some(0), "{}", login.output);
+    assert!(login.output.contains("signed in"), "{}", login.output);
+    assert_eq!(std::fs::metadata(home.login_file()).unwrap().permissions().mode() & 0o777, 0o600);
+    for arguments in
+        [&["server", "list"][..], &["call", "demo", "time_now"], &["token", "--offline"], &["audit", "tail"]]
+    {
+        let done = home.run(arguments).await;
+        assert_eq!(done.code, Some(0), "{arguments:?}: {}", done.output);
+    }
+    assert_eq!(home.run(&["logout"]).await.code, Some(0));
+    let after = home.run(&["server", "list"]).await;
+    assert_eq!(after.code, Some(1));
+    assert!(after.output.contains("portico login"), "{}", after.output);
     deployment.stop().await;
 }
 

@@ -1,0 +1,204 @@
+//! Keys rotate, identities end, and what many do at once never mixes.
+
+use std::time::Duration;
+
+use acceptance::deployment::Deployment;
+use acceptance::eventually;
+use acceptance::mcp::{Caller, Session, Stateless, initialize};
+use acceptance::oauth::{CALLBACK, Ending, Person, register};
+use acceptance::upstream::{Era, Upstream};
+use portico_proto_auth as auth;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+/// A service account that may use an endpoint: its id, client id and secret.
+async fn robot(deployment: &Deployment, name: &str, endpoint: &str) -> (String, String, String) {
+    let created = deployment.cli(&["--json", "service-account", "create", name]).await;
+    let created: Value = serde_json::from_str(&created.output).unwrap();
+    let text = |key: &str| created[key].as_str().unwrap().to_owned();
+    let principal = format!("service-account:{}", text("id"));
+    let granted = deployment.cli(&["grant", &principal, "agent", endpoint]).await;
+    assert_eq!(granted.code, Some(0), "{}", granted.output);
+    (text("id"), text("client_id"), text("client_secret"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signing_keys_rotate_under_running_agents() {
+    let deployment = Deployment::start().await;
+    let before = deployment.token("demo").await;
+    let api = deployment.api().await;
+    api.keys().rotate_signing_keys(auth::RotateSigningKeysRequest::default()).await.unwrap();
+    let jwks = deployment.http.get(&deployment.url("/oauth2/jwks")).await.json();
+    assert_eq!(jwks["keys"].as_array().unwrap().len(), 2, "both keys are published");
+    assert!(!jwks.to_string().contains("\"d\""), "and no private one");
+    let after = deployment.token("demo").await;
+    for token in [before, after] {
+        let caller = Caller::new(deployment.http.clone(), deployment.resource("demo"), &token);
+        Session::open(&caller).await.result("tools/list", &json!({})).await;
+    }
+    deployment.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_account_that_is_disabled_or_deleted_ends_within_5_s() {
+    let deployment = Deployment::start().await;
+    let api = deployment.api().await;
+    for delete in [false, true] {
+        let (id, client_id, secret) = robot(&deployment, &format!("robot-{delete}"), "demo").await;
+        let account = (client_id.as_str(), secret.as_str());
+        let token = deployment.token_of(account, &deployment.resource("demo"), "mcp").await;
+        let caller = Caller::new(deployment.http.clone(), deployment.resource("demo"), &token);
+        Session::open(&caller).await;
+        if delete {
+            let request = auth::DeleteServiceAccountRequest { id };
+            api.accounts().delete_service_account(request).await.unwrap();
+        } else {
+            let list = auth::ListServiceAccountsRequest::default();
+            let accounts =
+                api.accounts().list_service_accounts(list).await.unwrap().into_inner().service_accounts;
+            let revision = accounts.iter().find(|account| account.id == id).unwrap().revision;
+            let request = auth::UpdateServiceAccountRequest {
+                id,
+                disabled: Some(true),
+                expected_revision: revision,
+                ..Default::default()
+            };
+            api.accounts().update_service_account(request).await.unwrap();
+        }
+        let ended =
+            async || (caller.post(initialize("2025-11-25", &json!({}))).await.status == 401).then_some(());
+        eventually(Duration::from_secs(5), "its token ends", ended).await;
+        let again = deployment.token_answer(account, &deployment.resource("demo"), "mcp").await;
+        assert_eq!(again.json()["error"], "invalid_client", "{}", again.text());
+    }
+    deployment.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a21_many_principals_at_once_never_see_one_anothers_answers() {
+    let deployment = Deployment::start().await;
+    let (old, new) = (Upstream::start(Era::Session).await, Upstream::start(Era::Stateless).await);
+    deployment.publish("old", &old).await;
+    deployment.publish("new", &new).await;
+    let mut people = tokio::task::JoinSet::new();
+    for n in 0..4 {
+        let name = format!("robot-{n}");
+        let (_, client_id, secret) = robot(&deployment, &name, "old").await;
+        let account = (client_id.as_str(), secret.as_str());
+        let token = deployment.token_of(account, &deployment.resource("old"), "mcp").await;
+        let caller = Caller::new(deployment.http.clone(), deployment.resource("old"), &token);
+        let stateless = Stateless::new(&deployment.agent("new").await);
+        people.spawn(async move {
+            let session = Session::open(&caller).await;
+            for step in 0..10 {
+                let mark = json!({ "who": name, "step": step });
+                assert_eq!(session.call("echo", &mark).await["structuredContent"], mark);
+                assert_eq!(stateless.call("echo", &mark).await["structuredContent"], mark);
+            }
+        });
+    }
+    while let Some(done) = people.join_next().await {
+        done.unwrap();
+    }
+    deployment.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a20_what_clients_call_themselves_is_text_on_every_page() {
+    let deployment = Deployment::start().await;
+    let name = "<img src=x onerror=alert(1)>\"'><script>alert(1)</script>";
+    let metadata = json!({
+        "client_name": name, "redirect_uris": [CALLBACK], "token_endpoint_auth_method": "none",
+        "client_uri": "javascript:alert(1)",
+    });
+    let answer = register(&deployment, &metadata).await;
+    assert_eq!(answer.status, 201, "{}", answer.text());
+    let mut admin = Person::administrator(&deployment).await;
+    admin.client_id = answer.json()["client_id"].as_str().unwrap().to_owned();
+    let login = admin.browser.open(&admin.authorize_url(&deployment.resource("demo"), "mcp")).await.unwrap();
+    assert_harmless(&login.answer.text());
+    // An unknown decision shows the consent page again.
+    let Ending::Page(consent) = admin.authorize(&deployment.resource("demo"), "mcp", "perhaps").await else {
+        panic!("the client got an answer without a decision")
+    };
+    assert_eq!(consent.action, "/login/consent");
+    assert_harmless(&consent.answer.text());
+    deployment.stop().await;
+}
+
+#[track_caller]
+fn assert_harmless(html: &str) {
+    for part in ["<img", "<script", "onerror=alert(1)>", "href=\"javascript:"] {
+        assert!(!html.contains(part), "{part} stands in:\n{html}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn as_30_registration_and_sign_in_are_limited() {
+    let deployment = Deployment::start().await;
+    let metadata = json!({ "redirect_uris": [CALLBACK] });
+    let mut statuses = Vec::new();
+    for _ in 0..12 {
+        statuses.push(register(&deployment, &metadata).await);
+    }
+    let limited = statuses.iter().find(|answer| answer.status == 429).expect("a limit on registration");
+    assert!(limited.header("retry-after").is_some());
+    let large = json!({ "redirect_uris": [CALLBACK], "client_name": "x".repeat(20_000) });
+    assert!(register(&deployment, &large).await.status.is_client_error());
+    deployment.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a28_requests_with_two_lengths_are_not_read_twice() {
+    let deployment = Deployment::start().await;
+    let upstream = Upstream::start(Era::Session).await;
+    let agent = deployment.publish("notes", &upstream).await;
+    let address = url::Url::parse(&deployment.ready.origin).unwrap().socket_addrs(|| None).unwrap()[0];
+    let token = agent.headers["authorization"].to_str().unwrap();
+    let inner = format!(
+        "POST /notes/mcp HTTP/1.1\r\nHost: {address}\r\nAuthorization: {token}\r\nContent-Length: 0\r\n\r\n"
+    );
+    let head = format!("POST /notes/mcp HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n");
+    let smuggled = [
+        format!(
+            "{head}Content-Length: {}\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{inner}",
+            inner.len() + 5
+        ),
+        format!("{head}Content-Length: 0\r\nContent-Length: {}\r\n\r\n{inner}", inner.len()),
+        format!("{head}Transfer-Encoding: xchunked\r\n\r\n{inner}"),
+    ];
+    for request in smuggled {
+        let mut connection = tokio::net::TcpStream::connect(address).await.unwrap();
+        connection.write_all(request.as_bytes()).await.unwrap();
+        connection.shutdown().await.unwrap();
+        let mut answer = String::new();
+        let read = connection.read_to_string(&mut answer);
+        let _ = acceptance::within(acceptance::DEADLINE, "an answer or the end", read).await;
+        assert!(answer.matches("HTTP/1.1 ").count() <= 1, "two answers to one request:\n{request}\n{answer}");
+        assert!(!answer.starts_with("HTTP/1.1 2"), "{answer}");
+    }
+    assert_eq!(upstream.calls(), 0);
+    deployment.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn as_01_as_03_as_05_the_same_metadata_stands_at_every_place() {
+    let deployment = Deployment::start().await;
+    let origin = deployment.ready.origin.trim_end_matches('/').to_owned();
+    let get = async |path: &str| deployment.http.get(&deployment.url(path)).await;
+    let root = get("/.well-known/oauth-authorization-server").await;
+    assert_eq!(root.json(), get("/.well-known/openid-configuration").await.json());
+    let bound = get("/.well-known/oauth-authorization-server/issuer/demo").await.json();
+    assert_eq!(bound, get("/.well-known/openid-configuration/issuer/demo").await.json());
+    assert_eq!(bound, get("/issuer/demo/.well-known/openid-configuration").await.json());
+    for (document, issuer) in [(root.json(), origin.clone()), (bound, format!("{origin}/issuer/demo"))] {
+        assert_eq!(document["issuer"], issuer);
+        assert_eq!(document["code_challenge_methods_supported"], json!(["S256"]));
+        assert_eq!(document["authorization_response_iss_parameter_supported"], true);
+        for key in ["authorization_endpoint", "token_endpoint", "registration_endpoint", "jwks_uri"] {
+            assert!(document[key].as_str().unwrap().starts_with(&issuer), "{key}: {document}");
+        }
+    }
+    assert_eq!(root.header("access-control-allow-origin"), Some("*"));
+    deployment.stop().await;
+}
