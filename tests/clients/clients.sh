@@ -28,69 +28,41 @@ setup() {
   echo "$wanted" >installed
 }
 
-free_port() {
-  python3 -c 'import socket; s=socket.socket(); s.bind(("127.0.0.1",0)); print(s.getsockname()[1])'
-}
-
-# until_listening PORT: waits for a server, 30 s at most.
-until_listening() {
-  for _ in $(seq 300); do
-    (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null && return
-    sleep 0.1
-  done
-  echo "nothing listens on port $1" >&2
-  return 1
-}
-
-# start NAME COMMAND …: in the background, with a log of its own; ended by stop_all.
-pids=()
-start() {
-  local name=$1
-  shift
-  "$@" >"$work/$name.log" 2>&1 &
-  pids+=($!)
-}
-
-stop_all() {
-  # Those that ended by themselves are no problem.
-  kill "${pids[@]}" 2>/dev/null || true
-  wait "${pids[@]}" 2>/dev/null || true
-  rm -rf "$work"
-}
-
-# parity NAME URL: prints the differences between the server itself and the server through Portico.
+# parity NAME URL: prints the differences between the server itself and the server through Portico: its own endpoint, and
+# a virtual server with plain names.
 parity() {
-  local name=$1 token
-  "$portico" --ready-file "$work/ready.json" server register "$name" --url "$2" >/dev/null
-  token=$("$portico" --ready-file "$work/ready.json" token --endpoint "$name")
-  node "$here/parity.mjs" "$name" "$2" >"$work/$name.direct"
-  node "$here/parity.mjs" "$name" "$origin/$name/mcp" "$token" >"$work/$name.through"
+  local name=$1 url=$2 endpoint
+  portico server register "$name" --url "$url" >/dev/null
+  portico endpoint create "$name-virtual" --server "$name" --names plain >/dev/null
+  scenarios "$name" "$url" >"$work/$name.direct"
   [ "$(wc -l <"$work/$name.direct")" -ge 20 ] || { echo "$name: too few scenarios ran"; cat "$work/$name.direct"; }
-  diff "$work/$name.direct" "$work/$name.through" || true
+  for endpoint in "$name" "$name-virtual"; do
+    until_usable "$endpoint"
+    scenarios "$name" "$origin/$endpoint/mcp" "$(portico token --endpoint "$endpoint")" >"$work/$endpoint.through"
+    diff "$work/$name.direct" "$work/$endpoint.through" || true
+  done
+}
+
+# scenarios NAME URL [TOKEN]: in the session era with the official client; in the stateless era too where it is spoken.
+scenarios() {
+  node "$here/parity.mjs" "$@"
+  if [ "$1" = fastmcp ]; then python3 "$here/stateless_parity.py" "$@"; fi
 }
 
 run_tests() {
-  portico=$1
   [ -f "$dir/installed" ] || { echo "run clients.sh setup first" >&2; exit 1; }
   export PATH=$dir/node_modules/node/bin:$PATH CLIENTS_DIR=$dir PYTHONDONTWRITEBYTECODE=1
-  work=$(mktemp -d)
-  trap stop_all EXIT
-  start portico "$portico" dev --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0 --data-dir "$work/data" \
-    --ready-file "$work/ready.json"
+  # shellcheck source=tests/scripts/background.sh
+  source "$root/tests/scripts/background.sh"
   local everything fastmcp library
   everything=$(free_port) fastmcp=$(free_port) library=$(free_port)
   start everything env PORT="$everything" "$dir/node_modules/.bin/mcp-server-everything" streamableHttp
   start fastmcp "$dir/python/bin/python" "$here/fastmcp_server.py" "$fastmcp"
   start library node "$here/typescript-server.mjs" "$library"
-  for _ in $(seq 300); do
-    [ -f "$work/ready.json" ] && break
-    sleep 0.1
-  done
-  [ -f "$work/ready.json" ] || { cat "$work/portico.log" >&2; exit 1; }
-  origin=$(node -p 'JSON.parse(require("fs").readFileSync(process.argv[1])).origin.replace(/\/$/, "")' "$work/ready.json")
-  until_listening "$everything"
-  until_listening "$fastmcp"
-  until_listening "$library"
+  start_portico "$1"
+  until_listening everything "$everything"
+  until_listening fastmcp "$fastmcp"
+  until_listening library "$library"
 
   local jobs=() job status=0
   run_job() { # NAME COMMAND …
