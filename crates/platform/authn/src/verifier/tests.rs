@@ -399,6 +399,17 @@ fn rs_27_revocations_reach_tokens_that_were_verified_before() {
 }
 
 #[test]
+fn rs_26_a_revocation_is_told_after_the_token_has_expired_as_well() {
+    let world = World::new();
+    let token = world.token();
+    let principal = world.verifier.verify(&token, MCP).unwrap();
+    world.advance(700);
+    assert_eq!(world.verifier.check_again(&principal), Err(TokenRejected::EXPIRED));
+    world.issuer.revoke_principal(&world.user, world.clock.now());
+    assert_eq!(world.verifier.check_again(&principal), Err(TokenRejected::REVOKED));
+}
+
+#[test]
 fn rs_27_tokens_issued_after_the_moment_of_a_revocation_are_good() {
     let world = World::new();
     let old = world.token();
