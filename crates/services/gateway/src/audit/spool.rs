@@ -1,7 +1,9 @@
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use portico_proto_registry::AuditRecord;
 use prost::Message;
@@ -12,6 +14,8 @@ const SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
 const HEADER: usize = 8;
 /// Largest record that is believed when a segment is read.
 const MAX_RECORD: usize = 64 * 1024;
+/// How often it is tried whether a disk that failed can be written again.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// Why a record was not kept.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +49,8 @@ struct State {
     /// The oldest segment and how much of it is acknowledged.
     oldest: u64,
     acknowledged: u64,
+    /// When writing last failed; `None` while it works.
+    failed: Option<Instant>,
 }
 
 /// What the shipper sends at once.
@@ -58,7 +64,7 @@ pub(crate) struct Lot {
 impl Spool {
     /// Opens the spool in `dir`; a record that was cut short by a kill is dropped.
     pub(crate) fn open(dir: &Path, limit: u64) -> Result<Self, io::Error> {
-        std::fs::create_dir_all(dir)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         let mut numbers: Vec<u64> = std::fs::read_dir(dir)?
             .filter_map(|entry| entry.ok()?.file_name().to_str()?.strip_suffix(".spool")?.parse().ok())
             .collect();
@@ -70,13 +76,27 @@ impl Spool {
             pending += std::fs::metadata(path_of(dir, *number))?.len();
         }
         let current = create(&path_of(dir, number))?;
-        let state = State { current, number, written: 0, pending, oldest, acknowledged: 0 };
+        let state = State { current, number, written: 0, pending, oldest, acknowledged: 0, failed: None };
         Ok(Self { dir: dir.to_owned(), limit, state: Mutex::new(state), grown: tokio::sync::Notify::new() })
     }
 
-    /// Whether the next record may find no room.
+    /// Whether the next record may find no room, here or on the disk.
     pub(crate) fn is_full(&self) -> bool {
-        self.state().pending + MAX_RECORD as u64 > self.limit
+        let mut state = self.state();
+        if state.failed.is_some_and(|since| since.elapsed() >= TRY_AGAIN) {
+            state.failed = self.try_disk().err().map(|_| Instant::now());
+        }
+        state.failed.is_some() || state.pending + MAX_RECORD as u64 > self.limit
+    }
+
+    /// Writes as much as a record can take, to a file of its own.
+    fn try_disk(&self) -> Result<(), io::Error> {
+        let path = self.dir.join("trial");
+        let written = create(&path).and_then(|mut file| file.write_all(&vec![0; MAX_RECORD]));
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => written,
+        }
     }
 
     /// Appends a record; gives the bytes that wait.
@@ -93,22 +113,29 @@ impl Spool {
         if length > MAX_RECORD || state.pending + size > self.limit {
             return Err(SpoolError::Full);
         }
+        let written = self.write(&mut state, &frame);
+        state.failed = written.is_err().then(Instant::now);
+        written?;
+        let pending = state.pending.saturating_sub(state.acknowledged);
+        drop(state);
+        self.grown.notify_one();
+        Ok(pending)
+    }
+
+    fn write(&self, state: &mut State, frame: &[u8]) -> Result<(), io::Error> {
         if state.written >= SEGMENT_BYTES {
             let number = state.number + 1;
             state.current = create(&path_of(&self.dir, number))?;
             (state.number, state.written) = (number, 0);
         }
-        if let Err(error) = state.current.write_all(&frame) {
+        if let Err(error) = state.current.write_all(frame) {
             // What was written of it must be the end of its segment: behind it nothing could be read.
             state.written = SEGMENT_BYTES;
-            return Err(error.into());
+            return Err(error);
         }
-        state.written += size;
-        state.pending += size;
-        let pending = state.pending.saturating_sub(state.acknowledged);
-        drop(state);
-        self.grown.notify_one();
-        Ok(pending)
+        state.written += frame.len() as u64;
+        state.pending += frame.len() as u64;
+        Ok(())
     }
 
     /// The oldest records that were not acknowledged; `None` if there are none.
@@ -168,8 +195,9 @@ fn path_of(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("{number:016}.spool"))
 }
 
+/// Who did what is for nobody else on the machine.
 fn create(path: &Path) -> Result<File, io::Error> {
-    OpenOptions::new().create(true).append(true).open(path)
+    OpenOptions::new().create(true).append(true).mode(0o600).open(path)
 }
 
 /// Reads whole records from `start` on; stops where a record is cut short or damaged.
@@ -248,5 +276,32 @@ mod tests {
         assert!((2..20).contains(&kept));
         assert!(spool.is_full());
         assert!(matches!(spool.append(&record(0)), Err(SpoolError::Full)));
+    }
+
+    #[test]
+    fn a26_a_disk_that_cannot_be_written_counts_as_full_until_it_can() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("spool");
+        let spool = Spool::open(&path, 1 << 20).unwrap();
+        spool.state().written = SEGMENT_BYTES;
+        std::fs::remove_dir_all(&path).unwrap();
+        assert!(matches!(spool.append(&record(0)), Err(SpoolError::Io(_))));
+        assert!(spool.is_full());
+        std::fs::create_dir(&path).unwrap();
+        assert!(spool.is_full(), "it is not tried at every call");
+        spool.state().failed = Instant::now().checked_sub(TRY_AGAIN);
+        assert!(!spool.is_full());
+        spool.append(&record(1)).unwrap();
+        assert_eq!(std::fs::read_dir(&path).unwrap().count(), 1, "the trial leaves nothing behind");
+    }
+
+    #[test]
+    fn audit_records_are_for_their_owner_only() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("spool");
+        drop(Spool::open(&path, 1 << 20).unwrap());
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o077;
+        assert_eq!((mode(&path), mode(&path_of(&path, 0))), (0, 0));
     }
 }
