@@ -12,7 +12,7 @@ use portico_mcp_types::{
 };
 
 use super::listed::{Listed, Reading, What, next_cursor};
-use super::lists::View;
+use super::lists::{LOOKED_UP, View};
 use super::scope::Scope;
 use super::warning::Warning;
 use crate::access::Agent;
@@ -34,9 +34,6 @@ const MAX_PAGES: usize = 200;
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 /// Most members that are asked at the same time for one answer.
 const AT_ONCE: usize = 128;
-/// How long members are not asked again for what nobody has.
-const LOOKED_UP: Duration = Duration::from_secs(2);
-
 /// Asks members on behalf of one caller.
 #[derive(Debug, Clone)]
 pub(super) struct Asker {

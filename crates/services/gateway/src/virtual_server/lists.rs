@@ -21,6 +21,10 @@ const HOLDS: Duration = Duration::from_secs(30);
 const MAX_HOLDS: Duration = Duration::from_mins(5);
 /// How long a list is good enough to find the owner of a name.
 const ROUTES_FOR: Duration = Duration::from_mins(10);
+/// How long members are not asked again for what nobody has, or what they could not tell.
+pub(super) const LOOKED_UP: Duration = Duration::from_secs(2);
+/// Most failures that are remembered.
+const MAX_FAILED: u64 = 10_000;
 /// Longest that a list is waited for although nobody waits for its answer any more.
 const IN_BACKGROUND: Duration = Duration::from_secs(30);
 
@@ -28,6 +32,8 @@ const IN_BACKGROUND: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct Lists {
     kept: Cache<Key, Arc<Kept>>,
+    /// Why lists did not come lately: who only looks for the owner of a name does not ask such a server again.
+    failed: Cache<Key, Refusal>,
     flights: Mutex<HashMap<Key, Flight>>,
     /// Counts the changes that servers told of; a list from before does not hold.
     changes: Mutex<HashMap<(ServerId, What), u64>>,
@@ -77,7 +83,8 @@ impl Lists {
             .weigher(|_, kept: &Arc<Kept>| kept.listed.weight())
             .time_to_live(ROUTES_FOR)
             .build();
-        Self { kept, flights: Mutex::default(), changes: Mutex::default() }
+        let failed = Cache::builder().max_capacity(MAX_FAILED).time_to_live(LOOKED_UP).build();
+        Self { kept, failed, flights: Mutex::default(), changes: Mutex::default() }
     }
 
     /// A server says that a list changed; what is kept of it no longer holds.
@@ -128,6 +135,11 @@ impl Lists {
         {
             return Ok(listed);
         }
+        if at_least >= LOOKED_UP
+            && let Some(refusal) = self.failed.get(&key(server, asker.own_view(), what))
+        {
+            return Err(refusal);
+        }
         let flight = self.join(asker, server, key(server, asker.own_view(), what));
         let deadline = Duration::from_millis(asker.engine.upstream.settings.list_timeout_ms);
         let mut done = flight.done;
@@ -163,6 +175,15 @@ impl Lists {
                 Ok(Err(refusal)) => Err(refusal),
                 Err(_) => Err(too_slow(IN_BACKGROUND)),
             };
+            if let Err(refusal) = &outcome {
+                landing
+                    .asker
+                    .engine
+                    .virtual_servers
+                    .lists
+                    .failed
+                    .insert(landing.key.clone(), refusal.clone());
+            }
             // Whoever asks from now on finds what is kept, or tries again.
             drop(landing);
             let _ = sender.send(Some(outcome));
