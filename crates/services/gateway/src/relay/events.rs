@@ -22,14 +22,14 @@ use crate::session::{EventId, Session};
 use crate::upstream::{Load, lost, not_mcp, too_large};
 
 /// How often a stream looks whether it may go on.
-const TICK: Duration = Duration::from_secs(1);
+pub(super) const TICK: Duration = Duration::from_secs(1);
 /// How long a call may go on whose agent is away.
 const ALONE: Duration = Duration::from_mins(10);
 /// Bounds of the time that a server may ask to be left alone before its stream is asked for again.
 const SHORTEST_RETRY: Duration = Duration::from_millis(100);
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
 /// How long a stream may be silent before a comment keeps it open.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
+pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// Where the events of a session's stream are numbered and kept.
 #[derive(Debug)]
@@ -186,6 +186,11 @@ impl Relay {
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         loop {
+            // First, so that a server that never pauses cannot hide a revocation (RS-26).
+            while self.state == State::Open && self.tick.as_mut().poll(cx).is_ready() {
+                self.tick.as_mut().reset(Instant::now() + TICK);
+                self.on_tick();
+            }
             if let Some(bytes) = self.queue.pop_front() {
                 self.sent = Instant::now();
                 return Poll::Ready(Some(bytes));
@@ -212,13 +217,7 @@ impl Relay {
                     }
                 }
                 Poll::Ready(Some(Err(_)) | None) => self.upstream_closed(),
-                Poll::Pending => {
-                    if self.tick.as_mut().poll(cx).is_pending() {
-                        return Poll::Pending;
-                    }
-                    self.tick.as_mut().reset(Instant::now() + TICK);
-                    self.on_tick();
-                }
+                Poll::Pending => return Poll::Pending,
             }
         }
     }
@@ -358,6 +357,6 @@ impl Relay {
 }
 
 /// Nothing goes on for a caller that lost its access meanwhile (RS-26).
-fn revoked() -> Refusal {
+pub(super) fn revoked() -> Refusal {
     Refusal::new(Reason::TokenInvalid, "the access token was revoked during the call; sign in again")
 }

@@ -1,20 +1,20 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream;
 use portico_mcp_types::sse::keep_alive;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::events::{KEEP_ALIVE, TICK, revoked};
 use super::events_response;
+use crate::access::Liveness;
 use crate::call::Call;
 use crate::session::{EventId, Replay, Session};
-
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 struct Resumed {
     session: Arc<Session>,
@@ -22,7 +22,10 @@ struct Resumed {
     queue: VecDeque<Bytes>,
     ended: bool,
     call: Call,
+    /// Of the token that came to resume, which need not be that of the call.
+    liveness: Liveness,
     draining: CancellationToken,
+    sent: Instant,
 }
 
 /// Goes on with the stream of a call whose agent was away: what it missed, then what comes until the answer.
@@ -30,9 +33,18 @@ pub(crate) fn resume_response(
     session: Arc<Session>,
     at: EventId,
     call: Call,
-    draining: CancellationToken,
+    (liveness, draining): (Liveness, CancellationToken),
 ) -> Response {
-    let resumed = Resumed { session, at, queue: VecDeque::new(), ended: false, call, draining };
+    let resumed = Resumed {
+        session,
+        at,
+        queue: VecDeque::new(),
+        ended: false,
+        call,
+        liveness,
+        draining,
+        sent: Instant::now(),
+    };
     let events = stream::unfold(resumed, |mut resumed| async move {
         let bytes = resumed.next().await?;
         Some((Ok::<_, Infallible>(bytes), resumed))
@@ -45,7 +57,12 @@ impl Resumed {
         loop {
             if let Some(bytes) = self.queue.pop_front() {
                 self.call.response_bytes += bytes.len();
+                self.sent = Instant::now();
                 return Some(bytes);
+            }
+            if !self.ended && !self.liveness.may_go_on() {
+                self.call.refused(&revoked());
+                return None;
             }
             if self.ended {
                 self.call.done();
@@ -69,7 +86,11 @@ impl Resumed {
             }
             tokio::select! {
                 () = &mut growth => {}
-                () = tokio::time::sleep(KEEP_ALIVE) => return Some(keep_alive()),
+                () = tokio::time::sleep(TICK) => {
+                    if self.sent.elapsed() > KEEP_ALIVE {
+                        self.queue.push_back(keep_alive());
+                    }
+                }
                 () = self.draining.cancelled() => {
                     self.call.done();
                     return None;

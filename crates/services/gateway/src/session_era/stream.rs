@@ -36,7 +36,8 @@ pub(crate) async fn get(engine: &Arc<Engine>, head: &Parts, agent: Arc<Agent>, c
     if let Some(after) = resumed {
         match session.streams.since(after) {
             Replay::Call { .. } => {
-                return Ok(resume_response(session, after, call, engine.tasks.shutdown_token()));
+                let liveness = Liveness::new(&engine.verifier, &agent, StreamKind::Call);
+                return Ok(resume_response(session, after, call, (liveness, engine.tasks.shutdown_token())));
             }
             Replay::Standalone(missed, number) => start = Some((after.stream, number, missed)),
             // Its owner is gone: a new stream without replay.
@@ -59,7 +60,7 @@ pub(crate) async fn get(engine: &Arc<Engine>, head: &Parts, agent: Arc<Agent>, c
             load: reply.load,
             request: None,
             stream: Some(stream),
-            rewrite: Rewrite::Nothing,
+            rewrite: Rewrite::of_stream(engine, &agent, member.server),
             call,
             liveness: Liveness::new(&engine.verifier, &agent, StreamKind::Standing),
             reopen: None,
