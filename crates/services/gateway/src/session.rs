@@ -1,5 +1,6 @@
 //! Sessions of agents up to revision 2025-11-25.
 
+mod owned;
 mod record;
 mod store;
 mod streams;

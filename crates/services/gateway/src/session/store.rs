@@ -10,6 +10,7 @@ use portico_sealing::HandleSealer;
 use secrecy::ExposeSecret;
 use tokio::sync::mpsc;
 
+use super::owned::Owned;
 use super::record::{Binding, MAX_SUBSCRIPTIONS, Record, Subscription};
 use super::{Session, UpstreamSession};
 use crate::refusal::{Reason, Refusal};
@@ -30,13 +31,16 @@ pub(crate) struct Sessions {
     at_hand: Cache<String, Arc<Session>>,
     /// Sessions that the shared map confirmed lately.
     confirmed: Cache<String, ()>,
+    owned: Arc<Owned>,
+    /// Ended sessions whose upstream sessions are to be closed.
+    ended: mpsc::Sender<Arc<Session>>,
     handles: HandleSealer,
     rng: SharedRng,
     idle: Duration,
 }
 
 impl Sessions {
-    /// Also gives the sessions that expired here, whose upstream sessions are to be closed.
+    /// Also gives the sessions that ended without their agents asking, whose upstream sessions are to be closed.
     pub(crate) fn new(
         map: TtlMap,
         handles: HandleSealer,
@@ -44,21 +48,21 @@ impl Sessions {
         idle: Duration,
     ) -> (Self, mpsc::Receiver<Arc<Session>>) {
         let (ended, receiver) = mpsc::channel(MAX_ENDED);
+        let owned = Arc::new(Owned::default());
+        let (expired, forgotten) = (ended.clone(), Arc::clone(&owned));
         let at_hand = Cache::builder()
             .max_capacity(AT_HAND)
             .time_to_idle(idle)
             .eviction_listener(move |_, session: Arc<Session>, cause| {
-                if cause != RemovalCause::Expired {
-                    return;
-                }
-                session.ended.cancel();
-                if ended.try_send(session).is_err() {
-                    tracing::warn!("too many sessions expire at once; servers are not told of all of them");
+                forgotten.remove(&session.record().binding.subject, &session.id);
+                if cause == RemovalCause::Expired {
+                    session.ended.cancel();
+                    close_later(&expired, session);
                 }
             })
             .build();
         let confirmed = Cache::builder().max_capacity(AT_HAND).time_to_live(TRUSTED).build();
-        (Self { map, at_hand, confirmed, handles, rng, idle }, receiver)
+        (Self { map, at_hand, confirmed, owned, ended, handles, rng, idle }, receiver)
     }
 
     /// Lets expired sessions be noticed although nobody asks for them.
@@ -68,7 +72,9 @@ impl Sessions {
 
     pub(crate) async fn create(&self, record: Record) -> Result<Arc<Session>, Refusal> {
         let id = secret_token(&*self.rng).expose_secret().to_owned();
-        self.map.put(&key(&id), to_bytes(&record), self.idle).await.map_err(|e| unavailable(&e))?;
+        let bytes = to_bytes(&record);
+        self.count(&record.binding.subject, &id, bytes.len()).await?;
+        self.map.put(&key(&id), bytes, self.idle).await.map_err(|e| unavailable(&e))?;
         let session = Arc::new(Session::new(id.clone(), record));
         self.at_hand.insert(id.clone(), Arc::clone(&session));
         self.confirmed.insert(id, ());
@@ -100,6 +106,9 @@ impl Sessions {
             return Err(unknown());
         }
         self.map.touch(&key(id), self.idle).await.map_err(|e| unavailable(&e))?;
+        if at_hand.is_none() {
+            self.count(&record.binding.subject, id, bytes.len()).await?;
+        }
         let session =
             self.at_hand.get_with(id.to_owned(), || Arc::new(Session::new(id.to_owned(), record.clone())));
         session.set_record(record);
@@ -117,6 +126,26 @@ impl Sessions {
         self.at_hand.invalidate(&session.id);
         self.confirmed.invalidate(&session.id);
         self.map.remove(&key(&session.id)).await.map_err(|e| unavailable(&e))?;
+        for (server, open) in session.upstreams() {
+            for generation in 0..=open.generation {
+                let key = upstream_key(session, server, generation);
+                self.map.remove(&key).await.map_err(|e| unavailable(&e))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts what a session takes; older ones of the same principal end where it takes too much.
+    async fn count(&self, subject: &str, id: &str, bytes: usize) -> Result<(), Refusal> {
+        for oldest in self.owned.add(subject, id, bytes) {
+            match self.at_hand.get(&oldest) {
+                Some(session) => {
+                    self.end(&session).await?;
+                    close_later(&self.ended, session);
+                }
+                None => drop(self.map.remove(&key(&oldest)).await.map_err(|e| unavailable(&e))?),
+            }
+        }
         Ok(())
     }
 
@@ -144,7 +173,9 @@ impl Sessions {
     }
 
     async fn rewrite(&self, session: &Session, record: Record) -> Result<(), Refusal> {
-        self.map.put(&key(&session.id), to_bytes(&record), self.idle).await.map_err(|e| unavailable(&e))?;
+        let (bytes, before) = (to_bytes(&record), to_bytes(&session.record()).len());
+        self.count(&record.binding.subject, &session.id, bytes.len().saturating_sub(before)).await?;
+        self.map.put(&key(&session.id), bytes, self.idle).await.map_err(|e| unavailable(&e))?;
         session.set_record(record);
         Ok(())
     }
@@ -176,6 +207,7 @@ impl Sessions {
     ) -> Result<Published, Refusal> {
         let key = upstream_key(session, server, open.generation);
         let sealed = Bytes::from(self.handles.seal(SEAL, session.id.as_bytes(), &open.to_bytes()));
+        self.count(&session.record().binding.subject, &session.id, sealed.len()).await?;
         if self.map.put_if_absent(&key, sealed, self.idle).await.map_err(|e| unavailable(&e))? {
             let open = Arc::new(open);
             session.set_upstream(server, Arc::clone(&open));
@@ -192,6 +224,12 @@ impl Sessions {
     fn unseal(&self, session: &Session, bytes: &[u8]) -> Option<UpstreamSession> {
         let sealed = std::str::from_utf8(bytes).ok()?;
         UpstreamSession::from_bytes(&self.handles.open(SEAL, session.id.as_bytes(), sealed)?)
+    }
+}
+
+fn close_later(ended: &mpsc::Sender<Arc<Session>>, session: Arc<Session>) {
+    if ended.try_send(session).is_err() {
+        tracing::warn!("too many sessions end at once; servers are not told of all of them");
     }
 }
 
