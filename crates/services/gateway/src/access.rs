@@ -1,5 +1,9 @@
 //! Who calls, whether they may, and whether they may now.
 
+mod open_calls;
+
+pub(crate) use open_calls::{OpenCall, OpenCalls};
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +31,7 @@ pub(crate) struct Access {
     pub(crate) global: Limit,
     /// The bucket of all principals together.
     pub(crate) all: LimitKey,
+    pub(crate) open: Arc<OpenCalls>,
     pub(crate) clock: SharedClock,
 }
 
@@ -113,8 +118,16 @@ impl Access {
         let principal = self.authenticate(headers, &place)?;
         self.authorize(&principal, &place)?;
         let subject = principal.id.to_string();
-        self.limit(&subject)?;
+        self.count(&subject)?;
         Ok(Agent { principal, subject, place, snapshot })
+    }
+
+    /// Takes one of the places that a principal has for calls and streams at the same time.
+    pub(crate) fn open(&self, principal: &Principal) -> Result<OpenCall, Refusal> {
+        self.open.open(&principal.id).ok_or_else(|| {
+            let message = "too many calls and streams are open at once; end some and try again";
+            Refusal::new(Reason::RateLimited, message).with_retry_after(Duration::from_secs(1))
+        })
     }
 
     fn authenticate(&self, headers: &HeaderMap, place: &Place) -> Result<Arc<Principal>, Refusal> {
@@ -165,7 +178,8 @@ impl Access {
         self.authorizer.decide(principal, Action::Use, &endpoint.resource).allowed
     }
 
-    fn limit(&self, subject: &str) -> Result<(), Refusal> {
+    /// Counts one call of a principal against its rate and everybody's.
+    pub(crate) fn count(&self, subject: &str) -> Result<(), Refusal> {
         let now = self.clock.now();
         let own =
             self.limiter.try_acquire(&LimitKey::new("gateway/principal", subject), self.per_principal, now);

@@ -9,6 +9,7 @@ use portico_proto_registry::AuditRecord;
 use portico_telemetry::{CorrelationId, TraceContext};
 use tokio::time::Instant;
 
+use crate::access::OpenCall;
 use crate::audit::AuditLog;
 use crate::metrics::{AGENT_GONE, GatewayMetrics, OK};
 use crate::refusal::{Outcome, Refusal};
@@ -53,6 +54,8 @@ pub(crate) struct Details {
     pub(crate) name: String,
     pub(crate) request_bytes: usize,
     pub(crate) response_bytes: usize,
+    /// The place that it takes until it is over.
+    pub(crate) open: Option<OpenCall>,
     finished: bool,
 }
 
@@ -85,6 +88,7 @@ impl Call {
             name: String::new(),
             request_bytes: 0,
             response_bytes: 0,
+            open: None,
             finished: false,
         }))
     }

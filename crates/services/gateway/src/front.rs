@@ -81,6 +81,10 @@ async fn admit(engine: &Arc<Engine>, head: &Parts, body: Body, mut call: Call) -
     };
     call.principal.clone_from(&agent.subject);
     call.client_id.clone_from(&agent.principal.client_id);
+    call.open = match engine.access.open(&agent.principal) {
+        Ok(open) => Some(open),
+        Err(refusal) => return Err((refusal, call)),
+    };
     match head.method {
         Method::POST => post(engine, head, body, agent, call).await,
         Method::GET => {
@@ -207,11 +211,11 @@ pub(crate) fn text<'a>(head: &'a Parts, name: &http::HeaderName) -> Option<&'a s
 }
 
 /// Names in records are cut: they come from the caller.
-fn bounded(name: &str) -> String {
+pub(crate) fn bounded(name: &str) -> String {
     name.chars().take(128).collect()
 }
 
-fn name_of(params: &CallParams<'_>) -> String {
+pub(crate) fn name_of(params: &CallParams<'_>) -> String {
     let name = params.text("name").ok().flatten().or_else(|| params.text("uri").ok().flatten());
     name.as_deref().map(bounded).unwrap_or_default()
 }

@@ -17,7 +17,7 @@ use portico_telemetry::Metrics;
 use portico_transport::Link;
 use tokio::sync::mpsc;
 
-use crate::access::Access;
+use crate::access::{Access, OpenCalls};
 use crate::admission::OriginGuard;
 use crate::audit::{AuditLog, Spool};
 use crate::call::{AnonymousLimit, Recorder};
@@ -106,6 +106,7 @@ impl Gateway {
             per_principal: Limit { per_minute: limits.principal_per_minute, burst: limits.principal_burst },
             global: Limit { per_minute: limits.global_per_minute, burst: limits.global_burst },
             all: LimitKey::new("gateway", ""),
+            open: OpenCalls::new(limits.principal_open),
             clock: d.clock.clone(),
         };
         let anonymous = Limit {

@@ -42,6 +42,8 @@ pub struct LimitSettings {
     pub principal_per_minute: u32,
     /// Calls that one principal may make at once.
     pub principal_burst: u32,
+    /// Calls and streams that one principal may have open at the same time.
+    pub principal_open: u32,
     /// Calls per minute, all principals together.
     pub global_per_minute: u32,
     /// Calls at once, all principals together.
@@ -130,6 +132,7 @@ impl Default for LimitSettings {
         Self {
             principal_per_minute: 6_000,
             principal_burst: 1_000,
+            principal_open: 4_000,
             global_per_minute: 600_000,
             global_burst: 20_000,
             anonymous_records_per_minute: 600,

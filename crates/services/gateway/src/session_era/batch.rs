@@ -1,12 +1,11 @@
 use std::sync::Arc;
 
-use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use portico_mcp_types::sse::Decoder;
 use portico_mcp_types::{CallParams, Envelope, Id, Kind, PROTOCOL_VERSION, Revision, method};
 use serde_json::value::RawValue;
@@ -15,10 +14,10 @@ use super::{request, session_of};
 use crate::access::Agent;
 use crate::call::Call;
 use crate::engine::Engine;
-use crate::front::{Inbound, Served};
+use crate::front::{Inbound, Served, bounded, name_of};
 use crate::refusal::{Reason, Refusal};
 use crate::relay::{accepted, whole_response};
-use crate::upstream::{lost, not_mcp};
+use crate::upstream::{lost, not_mcp, too_large};
 
 /// Most messages of one batch.
 const MAX_MESSAGES: usize = 64;
@@ -41,23 +40,15 @@ pub(crate) async fn batch(
         Err(refusal) => return Err((refusal, call)),
     };
     let mut answers: Vec<Bytes> = Vec::new();
-    for (raw, envelope) in messages.iter().zip(&envelopes) {
-        let mut part = call.sibling(envelope.method());
-        part.request_bytes = raw.get().len();
-        let answer = match CallParams::parse(envelope.params) {
-            Ok(params) => {
-                let body = body.slice_ref(raw.get().as_bytes());
-                let inbound = Inbound { head, agent, body: &body, envelope, params: &params };
-                let served = Box::pin(request::message(engine, &inbound, session, part)).await;
-                answer_of(engine, (envelope.id, call.correlation.as_str()), served).await
-            }
-            Err(error) => {
-                let refusal = Refusal::from(error);
-                part.refused(&refusal);
-                refusal.body(envelope.id, call.correlation.as_str())
-            }
-        };
+    // All answers together are held in memory, as one answer of another kind would be.
+    let mut room = engine.upstream.settings.max_event_bytes;
+    for (at, (raw, envelope)) in messages.iter().zip(&envelopes).enumerate() {
+        let mut own = call.sibling(&bounded(envelope.method()));
+        own.request_bytes = raw.get().len();
+        let part = Part { engine, head, agent, session, body, raw, envelope, room, is_first: at == 0 };
+        let answer = part.answer(own).await;
         if envelope.kind == Kind::Request {
+            room = room.saturating_sub(answer.len());
             answers.push(answer);
         }
     }
@@ -99,29 +90,71 @@ fn read<'a>(messages: &[&'a RawValue], revision: Revision) -> Result<Vec<Envelop
     Ok(envelopes)
 }
 
-/// The response message within what a single POST would have been answered.
-async fn answer_of(engine: &Engine, (id, correlation): (Id<'_>, &str), served: Served) -> Bytes {
-    match served {
-        Ok(response) => match response_message(engine, id, response).await {
-            Ok(message) => message,
-            Err(refusal) => refusal.body(id, correlation),
-        },
-        Err((refusal, mut call)) => {
-            call.refused(&refusal);
-            refusal.body(id, correlation)
+/// One message of a batch.
+struct Part<'a> {
+    engine: &'a Arc<Engine>,
+    head: &'a Parts,
+    agent: &'a Arc<Agent>,
+    session: &'a str,
+    body: &'a Bytes,
+    raw: &'a RawValue,
+    envelope: &'a Envelope<'a>,
+    /// Bytes that its answer may take.
+    room: usize,
+    is_first: bool,
+}
+
+impl Part<'_> {
+    /// The response message within what a single POST would have been answered.
+    async fn answer(&self, call: Call) -> Bytes {
+        let (id, correlation) = (self.envelope.id, call.correlation.clone());
+        let answer = match self.serve(call).await {
+            Ok(response) => response_message(self.engine, (id, self.room), response).await,
+            Err((refusal, mut call)) => {
+                call.refused(&refusal);
+                Err(refusal)
+            }
+        };
+        answer.unwrap_or_else(|refusal| refusal.body(id, correlation.as_str()))
+    }
+
+    async fn serve(&self, mut call: Call) -> Served {
+        // Each message costs what it would cost alone; the request itself has been counted.
+        if !self.is_first
+            && let Err(refusal) = self.engine.access.count(&self.agent.subject)
+        {
+            return Err((refusal, call));
         }
+        let params = match CallParams::parse(self.envelope.params) {
+            Ok(params) => params,
+            Err(error) => return Err((error.into(), call)),
+        };
+        call.name = name_of(&params);
+        let body = self.body.slice_ref(self.raw.get().as_bytes());
+        let inbound = Inbound {
+            head: self.head,
+            agent: self.agent,
+            body: &body,
+            envelope: self.envelope,
+            params: &params,
+        };
+        Box::pin(request::message(self.engine, &inbound, self.session, call)).await
     }
 }
 
-async fn response_message(engine: &Engine, id: Id<'_>, response: Response) -> Result<Bytes, Refusal> {
-    let limit = engine.upstream.settings.max_event_bytes;
+async fn response_message(
+    engine: &Engine,
+    (id, room): (Id<'_>, usize),
+    response: Response,
+) -> Result<Bytes, Refusal> {
     let events = response.headers().get(CONTENT_TYPE).is_some_and(|value| value == "text/event-stream");
-    let body: Body = response.into_body();
-    let bytes = Limited::new(body, limit).collect().await.map_err(|_| lost())?.to_bytes();
+    let body = Limited::new(response.into_body(), room).collect().await;
+    let bytes =
+        body.map_err(|error| if error.is::<LengthLimitError>() { too_large() } else { lost() })?.to_bytes();
     if !events {
         return Ok(bytes);
     }
-    let mut decoder = Decoder::new(limit);
+    let mut decoder = Decoder::new(engine.upstream.settings.max_event_bytes);
     decoder.push(&bytes);
     while let Some(event) = decoder.next_event().map_err(|_| not_mcp())? {
         if Envelope::parse(&event.data)

@@ -1,0 +1,118 @@
+//! What one caller may take of a gateway that others use as well.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use http::Method;
+use http_body_util::BodyExt;
+
+use crate::session::{Binding, Record};
+use crate::testing::{Bench, call};
+
+fn batch(tools: &[&str]) -> String {
+    let calls: Vec<String> = (1..).zip(tools).map(|(id, tool)| call(id, tool)).collect();
+    format!("[{}]", calls.join(","))
+}
+
+#[tokio::test]
+async fn every_message_of_a_batch_counts_against_the_rate() {
+    let bench = Bench::with(|settings| {
+        settings.limits.principal_burst = 4;
+        settings.limits.principal_per_minute = 1;
+    })
+    .await;
+    let session = bench.initialize("2025-03-26").await;
+    let answers = bench.in_session(&session, &batch(&["echo", "echo", "echo"])).await.json();
+    let reason = |at: usize| answers[at]["error"]["data"]["reason"].as_str();
+    assert_eq!((reason(0), reason(1), reason(2)), (None, None, Some("rate_limited")), "{answers}");
+    let records = bench.audit();
+    let record = &records[records.len() - 2];
+    assert_eq!((record.action.as_str(), record.name.as_str()), ("tools/call", "echo"));
+}
+
+#[tokio::test]
+async fn the_answers_of_a_batch_take_no_more_memory_than_one_answer() {
+    let bench = Bench::with(|settings| settings.upstream.max_event_bytes = 1_000_000).await;
+    let session = bench.initialize("2025-03-26").await;
+    let answers = bench.in_session(&session, &batch(&["large", "large", "echo"])).await.json();
+    assert!(answers[0]["result"].is_object());
+    assert_eq!(answers[1]["error"]["data"]["reason"], "upstream_not_mcp");
+    assert!(answers[2]["result"].is_object(), "a small one still has room");
+}
+
+#[tokio::test]
+async fn a12_a_principal_has_only_so_many_calls_and_streams_open() {
+    let bench = Bench::with(|settings| settings.limits.principal_open = 1).await;
+    let session = bench.initialize("2025-11-25").await;
+    let get = bench.request(Method::GET).header("mcp-session-id", &session).body(Body::empty()).unwrap();
+    let stream = bench.open(get).await;
+    let seen = bench.server.seen().len();
+    let refused = bench.in_session(&session, &call(1, "echo")).await;
+    assert_eq!(refused.headers["retry-after"], "1");
+    bench.assert_refused(&refused, (429, -32000, "rate_limited"), seen);
+    drop(stream);
+    assert_eq!(bench.in_session(&session, &call(1, "echo")).await.status, 200);
+}
+
+#[tokio::test]
+async fn rs_30_one_principal_cannot_push_out_the_sessions_of_others() {
+    let bench = Bench::new().await;
+    let sessions = &bench.engine().sessions;
+    let record = |subject: &str| Record {
+        binding: Binding { subject: subject.into(), client: "c".into(), endpoint: "e".into() },
+        revision: portico_mcp_types::Revision::V2025_11_25,
+        initialize: format!("{{\"clientInfo\":\"{}\"}}", "x".repeat(60_000)),
+        log_level: None,
+        subscriptions: Vec::new(),
+    };
+    let other = sessions.create(record("user:other")).await.unwrap();
+    let first = sessions.create(record("user:greedy")).await.unwrap();
+    for _ in 0..100 {
+        sessions.create(record("user:greedy")).await.unwrap();
+    }
+    assert!(sessions.find(&other.id, |binding| binding.subject == "user:other").await.is_ok());
+    assert!(sessions.find(&first.id, |_| true).await.is_err());
+    assert!(first.ended.is_cancelled());
+}
+
+#[tokio::test]
+async fn rs_26_a_resumed_stream_ends_with_the_token_that_resumed_it() {
+    let bench = Bench::new().await;
+    let session = bench.initialize("2025-11-25").await;
+    let mut body = bench.open(bench.session_request(&session, &call(2, "hold"))).await.into_body();
+    body.frame().await.unwrap().unwrap();
+    drop(body);
+    let claims = bench.issuer.claims(
+        &bench.alice,
+        &format!("{}/demo/mcp", crate::catalogue::testing::ORIGIN),
+        portico_oauth_types::ScopeSet::parse("mcp").unwrap(),
+    );
+    let mut resume = bench
+        .request(Method::GET)
+        .header("mcp-session-id", &session)
+        .header("last-event-id", "0-1")
+        .body(Body::empty())
+        .unwrap();
+    let token = format!("Bearer {}", bench.issuer.mint(&claims));
+    resume.headers_mut().insert("authorization", token.parse().unwrap());
+    let resumed = bench.open(resume).await;
+    assert_eq!(resumed.status(), 200);
+    bench.issuer.revoke_token(&claims.jti);
+    let ended = tokio::time::timeout(Duration::from_secs(5), resumed.into_body().collect()).await;
+    assert!(ended.is_ok(), "the resumed stream goes on after the revocation");
+}
+
+#[tokio::test]
+async fn rs_26_a_server_that_never_pauses_hides_no_revocation() {
+    let bench = Bench::new().await;
+    let session = bench.initialize("2025-11-25").await;
+    let mut body = bench.open(bench.session_request(&session, &call(2, "flood"))).await.into_body();
+    body.frame().await.unwrap().unwrap();
+    bench.issuer.revoke_principal(&bench.alice, crate::testing::start() + chrono::Duration::hours(1));
+    let ended = tokio::time::timeout(Duration::from_secs(5), async {
+        while let Some(frame) = body.frame().await {
+            frame.unwrap();
+        }
+    });
+    assert!(ended.await.is_ok(), "the stream goes on after the revocation");
+}
