@@ -44,6 +44,8 @@ pub(crate) struct App {
     pub(crate) limits: Limits,
     /// Names of client assertions that were used.
     pub(crate) assertions: TtlMap,
+    /// Authorization requests that clients have pushed.
+    pub(crate) pushed: TtlMap,
     pub(crate) counters: Counters,
 }
 

@@ -21,6 +21,7 @@ const MAX_BODY: usize = 64 * 1024;
 pub(crate) fn router(app: Shared) -> Router {
     let open = Router::new()
         .merge(under("oauth2/token", || post(oauth::token::handle)))
+        .merge(under("oauth2/par", || post(oauth::par::handle)))
         .merge(under("oauth2/register", || post(oauth::register::handle)))
         .merge(under("oauth2/revoke", || post(oauth::revoke::handle)))
         .merge(under("oauth2/jwks", || get(oauth::jwks::handle)))

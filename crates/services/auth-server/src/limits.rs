@@ -9,6 +9,10 @@ use portico_coordination::{Limit, LimitKey, RateLimiter};
 const REGISTER: Limit = Limit { per_minute: 60, burst: 5 };
 /// Registrations from everywhere together.
 const REGISTER_ALL: Limit = Limit { per_minute: 600, burst: 100 };
+/// Pushed requests from one address: many people may share it.
+const PUSH: Limit = Limit { per_minute: 300, burst: 60 };
+/// Pushed requests from everywhere together: what the table of them holds.
+const PUSH_ALL: Limit = Limit { per_minute: 6000, burst: 1000 };
 /// Sign-ins to one account from everywhere are this many times those from one address.
 const ACCOUNT_FACTOR: u32 = 10;
 
@@ -56,5 +60,11 @@ impl Limits {
     pub(crate) fn register(&self, address: &str) -> Result<(), Limited> {
         self.take("auth.register", address, REGISTER)?;
         self.take("auth.register_all", "", REGISTER_ALL)
+    }
+
+    /// One pushed authorization request from an address.
+    pub(crate) fn push(&self, address: &str) -> Result<(), Limited> {
+        self.take("auth.push", address, PUSH)?;
+        self.take("auth.push_all", "", PUSH_ALL)
     }
 }

@@ -147,6 +147,7 @@ impl AuthServer {
                 settings.sign_ins_per_minute,
             ),
             assertions: deps.coordination.ttl_map("auth.assertions"),
+            pushed: deps.coordination.ttl_map("auth.pushed"),
             counters: Counters::register(&deps.metrics),
             clock: deps.clock,
             rng: deps.rng,

@@ -5,6 +5,7 @@ mod client_profiles;
 mod discovery;
 mod harness;
 mod login;
+mod par;
 mod registration;
 mod revocation;
 mod service_accounts;

@@ -36,6 +36,9 @@ pub struct AuthorizationServerMetadata {
     pub token_endpoint: String,
     /// Where the public keys are.
     pub jwks_uri: String,
+    /// Where a client pushes an authorization request (RFC 9126 §5).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pushed_authorization_request_endpoint: Option<String>,
     /// Where a client registers itself (RFC 7591).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registration_endpoint: Option<String>,
@@ -91,6 +94,7 @@ impl AuthorizationServerMetadata {
             authorization_endpoint: endpoints.authorization,
             token_endpoint: endpoints.token,
             jwks_uri: endpoints.jwks,
+            pushed_authorization_request_endpoint: None,
             registration_endpoint: None,
             revocation_endpoint: None,
             introspection_endpoint: None,

@@ -54,6 +54,9 @@ pub struct RegistrationRequest {
     /// Its version.
     #[serde(default)]
     pub software_version: Option<String>,
+    /// Whether only pushed authorization requests of the client shall count (RFC 9126 §6).
+    #[serde(default)]
+    pub require_pushed_authorization_requests: Option<bool>,
 }
 
 /// Where a client runs (OpenID Connect Registration §2).
@@ -97,6 +100,9 @@ pub struct ClientMetadata {
     /// Its version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub software_version: Option<String>,
+    /// Whether only pushed authorization requests count (RFC 9126 §6).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub require_pushed_authorization_requests: bool,
 }
 
 impl ClientMetadata {
@@ -126,6 +132,9 @@ impl ClientMetadata {
             jwks: request.jwks,
             software_id: request.software_id.as_deref().and_then(plain_text),
             software_version: request.software_version.as_deref().and_then(plain_text),
+            require_pushed_authorization_requests: request
+                .require_pushed_authorization_requests
+                .unwrap_or_default(),
         })
     }
 

@@ -1,8 +1,9 @@
 //! An authorization on its way through the pages.
 
 use portico_ids::{EndpointName, GrantId, PrincipalId};
-use portico_oauth_types::{OAuthError, RedirectUri};
+use portico_oauth_types::{OAuthError, Parameters, Prompt, RedirectUri};
 use secrecy::ExposeSecret as _;
+use serde::{Deserialize, Serialize};
 
 use super::session::SignedIn;
 use crate::actor::{Actor, Deed};
@@ -57,6 +58,29 @@ pub(crate) fn open(app: &App, sealed: &str) -> Option<Pending> {
 /// The issuer at which an authorization was asked for.
 pub(crate) fn issuer(app: &App, pending: &Pending) -> Issuer {
     Issuer::new(app.resources.origin(), EndpointName::parse(&pending.issuer).ok())
+}
+
+/// A checked request, and whether pages may be shown for it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Checked {
+    pub(crate) pending: Pending,
+    /// `prompt=none`: the answer comes at once or not at all.
+    pub(crate) silent: bool,
+}
+
+/// Checks a request whose client and redirect URI are known to be right.
+pub(crate) fn check(
+    app: &App,
+    issuer: &Issuer,
+    (client, redirect_uri): (&Client, &RedirectUri),
+    parameters: &Parameters,
+) -> Result<Checked, OAuthError> {
+    let context = authorization::Context { client, issuer, resources: &app.resources, now: app.clock.now() };
+    let (pending, target, prompt) = authorization::check(context, redirect_uri, parameters)?;
+    if !app.is_known(&target) {
+        return Err(unknown_target());
+    }
+    Ok(Checked { pending, silent: prompt == Some(Prompt::None) })
 }
 
 /// Decides what has to happen next, for this person, and whether the person may use the resource at all (AS-13).

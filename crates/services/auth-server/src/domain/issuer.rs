@@ -48,6 +48,7 @@ impl Issuer {
                 jwks: endpoint("jwks"),
             },
         );
+        document.pushed_authorization_request_endpoint = Some(endpoint("par"));
         document.registration_endpoint = registration.then(|| endpoint("register"));
         document.revocation_endpoint = Some(endpoint("revoke"));
         document.introspection_endpoint = Some(endpoint("introspect"));
@@ -93,7 +94,12 @@ mod tests {
         assert_eq!(document["response_modes_supported"], serde_json::json!(["query"]));
         assert!(document["scopes_supported"].as_array().unwrap().len() >= 8);
         assert!(document.get("authorization_grant_profiles_supported").is_none());
-        for endpoint in ["revocation_endpoint", "introspection_endpoint", "userinfo_endpoint"] {
+        for endpoint in [
+            "revocation_endpoint",
+            "introspection_endpoint",
+            "userinfo_endpoint",
+            "pushed_authorization_request_endpoint",
+        ] {
             assert!(document[endpoint].as_str().unwrap().starts_with("https://portico.example/oauth2/"));
         }
     }

@@ -4,12 +4,11 @@ use axum::body::Bytes;
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
 use http::HeaderMap;
-use portico_oauth_types::{
-    AuthorizationRequest, OAuthError, OAuthErrorCode, Parameters, Prompt, RedirectUri,
-};
+use portico_oauth_types::{AuthorizationRequest, OAuthError, OAuthErrorCode, Parameters, RedirectUri};
 
+use super::par;
 use crate::app::{App, Shared};
-use crate::browser::flow::{self, Answer};
+use crate::browser::flow::{self, Answer, Checked};
 use crate::browser::session;
 use crate::domain::authorization::{self, Pending, Step};
 use crate::domain::client::Client;
@@ -38,30 +37,48 @@ pub(crate) async fn form(
     handle(&app, context, &headers, parameters).await
 }
 
+/// A request whose answer has somewhere to go.
+struct Asked {
+    client: Client,
+    redirect_uri: RedirectUri,
+    parameters: Parameters,
+    /// What the client pushed; the parameters of the browser do not count then (RFC 9126 §4).
+    pushed: Option<Checked>,
+}
+
+impl Asked {
+    fn state(&self) -> Option<String> {
+        match &self.pushed {
+            Some(pushed) => pushed.pending.state.clone(),
+            None => AuthorizationRequest::state(&self.parameters).ok().flatten(),
+        }
+    }
+}
+
 async fn handle(
     app: &App,
     context: Context,
     headers: &HeaderMap,
     parameters: Result<Parameters, OAuthError>,
 ) -> Response {
-    let found = match parameters {
-        Ok(parameters) => receiver(app, &parameters).await.map(|found| (found, parameters)),
+    let asked = match parameters {
+        Ok(parameters) => receive(app, &context, parameters).await,
         Err(error) => Err(error.into()),
     };
     // Without a client and an address that belongs to it there is nowhere to send an error to (AS-11).
-    let ((client, redirect_uri), parameters) = match found {
-        Ok(found) => found,
+    let asked = match asked {
+        Ok(asked) => asked,
         Err(failure) => return error::page(failure, &context.actor),
     };
-    let state = AuthorizationRequest::state(&parameters).ok().flatten();
+    let (redirect_uri, state) = (asked.redirect_uri.clone(), asked.state());
     let answer = Answer { redirect_uri: &redirect_uri, state: state.as_deref(), issuer: context.issuer.id() };
-    match proceed(app, &context, headers, (&client, &redirect_uri), &parameters).await {
+    match proceed(app, &context, headers, asked).await {
         Ok(location) => see_other(&location),
         Err(failure) => see_other(&answer.error(&failure.into_oauth())),
     }
 }
 
-async fn receiver(app: &App, parameters: &Parameters) -> Result<(Client, RedirectUri), Failure> {
+async fn receive(app: &App, context: &Context, parameters: Parameters) -> Result<Asked, Failure> {
     let unknown = || {
         let message = "This application is not registered here. Remove the connection in the application and add it \
                        again.";
@@ -69,35 +86,32 @@ async fn receiver(app: &App, parameters: &Parameters) -> Result<(Client, Redirec
     };
     let client_id = parameters.get("client_id").ok_or_else(unknown)?;
     let client = app.stores.clients.get(client_id).await?.ok_or_else(unknown)?;
-    let redirect_uri = authorization::redirect_uri(&client, parameters)?;
-    Ok((client, redirect_uri))
+    let pushed = par::take(app, &context.issuer, &client, &parameters).await?;
+    let redirect_uri = match &pushed {
+        Some(pushed) => flow::redirect_uri(&pushed.pending)?,
+        None => authorization::redirect_uri(&client, &parameters)?,
+    };
+    Ok(Asked { client, redirect_uri, parameters, pushed })
 }
 
 /// Returns where the browser goes: to a page, or back with a code.
-async fn proceed(
-    app: &App,
-    context: &Context,
-    headers: &HeaderMap,
-    (client, redirect_uri): (&Client, &RedirectUri),
-    parameters: &Parameters,
-) -> Result<String, Failure> {
-    let checked = authorization::Context {
-        client,
-        issuer: &context.issuer,
-        resources: &app.resources,
-        now: app.clock.now(),
+async fn proceed(app: &App, context: &Context, headers: &HeaderMap, asked: Asked) -> Result<String, Failure> {
+    let Asked { client, redirect_uri, parameters, pushed } = asked;
+    let Checked { pending, silent } = match pushed {
+        Some(pushed) => pushed,
+        None if client.metadata.require_pushed_authorization_requests => {
+            let message = "this client registered to push its requests: send them to /oauth2/par first";
+            return Err(OAuthError::new(OAuthErrorCode::InvalidRequest, message).into());
+        }
+        None => flow::check(app, &context.issuer, (&client, &redirect_uri), &parameters)?,
     };
-    let (pending, target, prompt) = authorization::check(checked, redirect_uri, parameters)?;
-    if !app.is_known(&target) {
-        return Err(authorization::unknown_target().into());
-    }
     let signed_in = session::current(app, headers).await?;
-    let step = flow::next_step(app, &pending, client, signed_in.as_ref()).await?;
-    match (step, prompt) {
-        (Step::Login, Some(Prompt::None)) => {
+    let step = flow::next_step(app, &pending, &client, signed_in.as_ref()).await?;
+    match (step, silent) {
+        (Step::Login, true) => {
             Err(OAuthError::new(OAuthErrorCode::LoginRequired, "nobody is signed in here").into())
         }
-        (Step::Consent, Some(Prompt::None)) => {
+        (Step::Consent, true) => {
             Err(OAuthError::new(OAuthErrorCode::ConsentRequired, "the person has to be asked").into())
         }
         (Step::Login, _) => Ok(page("/login", app, &pending)),

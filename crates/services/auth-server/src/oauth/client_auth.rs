@@ -123,7 +123,9 @@ async fn by_assertion(
         OneOrMany::One(one) => vec![one],
         OneOrMany::Many(many) => many,
     };
-    let for_us = [issuer.id(), format!("{}/oauth2/token", issuer.id())];
+    let id = issuer.id();
+    // RFC 9126 §2 names all three.
+    let for_us = [format!("{id}/oauth2/token"), format!("{id}/oauth2/par"), id];
     let valid = claims.iss == client.client_id
         && claims.sub == client.client_id
         && audiences.iter().any(|audience| for_us.contains(audience))
