@@ -1,27 +1,41 @@
 //! What a server mints and an agent brings back travels sealed: bound to caller, endpoint and server, and in time.
 
+mod tasks;
+
+pub(crate) use tasks::{TaskIds, is_about_tasks, names_a_task};
+
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::Duration;
+use moka::sync::Cache;
 use portico_clock::SharedClock;
 use portico_ids::ServerId;
-use portico_mcp_types::CallParams;
+use portico_mcp_types::{CallParams, Object};
 use portico_sealing::HandleSealer;
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::access::Agent;
 use crate::refusal::{Reason, Refusal};
 
 /// How long a cursor or request state may be brought back.
 const LIFETIME: Duration = Duration::hours(1);
+/// The same for the id of a task, which its server gives up when it wants to.
+const TASK_LIFETIME: Duration = Duration::days(30);
+/// Most tasks whose sealed ids are remembered, and for how long after their last use.
+const MAX_TASKS: u64 = 100_000;
+const TASK_IDLE: std::time::Duration = std::time::Duration::from_hours(24);
 
 /// Seals and opens handles.
 #[derive(Debug, Clone)]
 pub(crate) struct Handles {
     sealer: HandleSealer,
     clock: SharedClock,
+    /// The ids under which callers know their tasks, by [`Bound::of_value`].
+    tasks: Cache<String, Arc<str>>,
 }
 
 /// What a handle is for; a cursor is no request state.
@@ -29,6 +43,7 @@ pub(crate) struct Handles {
 pub(crate) enum Handle {
     Cursor,
     RequestState,
+    Task,
 }
 
 impl Handle {
@@ -36,6 +51,14 @@ impl Handle {
         match self {
             Self::Cursor => "cursor",
             Self::RequestState => "request_state",
+            Self::Task => "task",
+        }
+    }
+
+    fn lifetime(self) -> Duration {
+        match self {
+            Self::Cursor | Self::RequestState => LIFETIME,
+            Self::Task => TASK_LIFETIME,
         }
     }
 }
@@ -46,7 +69,7 @@ pub(crate) struct Bound<'a> {
     pub(crate) subject: &'a str,
     pub(crate) client: &'a str,
     pub(crate) endpoint: &'a str,
-    /// [`list_key`] of a list, or [`request_digest`] of a call.
+    /// [`list_key`] of a list or of tasks, or [`request_digest`] of a call.
     pub(crate) request: &'a str,
 }
 
@@ -61,20 +84,33 @@ impl<'a> Bound<'a> {
     }
 
     fn associated_data(&self) -> Vec<u8> {
-        let parts = [self.subject, self.client, self.endpoint, self.request];
-        // Lengths keep ("a", "bc") and ("ab", "c") apart.
-        parts.iter().flat_map(|part| format!("{}:{part}", part.len()).into_bytes()).collect()
+        self.framed().into_bytes()
     }
+
+    fn framed(&self) -> String {
+        [self.subject, self.client, self.endpoint, self.request].map(framed).concat()
+    }
+
+    /// Names a value that is bound so.
+    fn of_value(&self, value: &str) -> String {
+        self.framed() + value
+    }
+}
+
+/// Its length keeps ("a", "bc") and ("ab", "c") apart.
+fn framed(part: &str) -> String {
+    format!("{}:{part}", part.len())
 }
 
 impl Handles {
     pub(crate) fn new(sealer: HandleSealer, clock: SharedClock) -> Self {
-        Self { sealer, clock }
+        let tasks = Cache::builder().max_capacity(MAX_TASKS).time_to_idle(TASK_IDLE).build();
+        Self { sealer, clock, tasks }
     }
 
     /// What the agent gets in the place of `value`.
     pub(crate) fn seal(&self, handle: Handle, bound: &Bound<'_>, value: &str) -> String {
-        let until = (self.clock.now() + LIFETIME).timestamp();
+        let until = (self.clock.now() + handle.lifetime()).timestamp();
         let mut payload = until.to_be_bytes().to_vec();
         payload.extend_from_slice(value.as_bytes());
         self.sealer.seal(handle.kind(), &bound.associated_data(), &payload)
@@ -90,6 +126,7 @@ impl Handles {
                     Handle::RequestState => {
                         "this requestState is not known for this request; send the call anew"
                     }
+                    Handle::Task => "there is no such task; it may have ended long ago",
                 },
             )
         })
@@ -105,30 +142,39 @@ impl Handles {
     }
 }
 
-/// Writes a value with sorted keys and without spaces.
-fn write_canonical(value: &Value, out: &mut String) {
-    match value {
-        Value::Object(members) => {
-            let sorted: BTreeMap<&String, &Value> = members.iter().collect();
+/// Writes JSON with sorted keys and without spaces.
+///
+/// Numbers stay as they are written. `None` if a key stands twice: two readers could see two values.
+fn write_canonical(json: &str, out: &mut String) -> Option<()> {
+    match json.as_bytes().first()? {
+        b'{' => {
+            let object = Object::parse(json, "value").ok()?;
+            let sorted: BTreeMap<&str, &RawValue> = object.iter().collect();
             out.push('{');
             for (key, member) in sorted {
-                out.push_str(&Value::from(key.as_str()).to_string());
+                write_text(key, out);
                 out.push(':');
-                write_canonical(member, out);
+                write_canonical(member.get(), out)?;
                 out.push(',');
             }
             out.push('}');
         }
-        Value::Array(items) => {
+        b'[' => {
             out.push('[');
-            for item in items {
-                write_canonical(item, out);
+            for item in serde_json::from_str::<Vec<&RawValue>>(json).ok()? {
+                write_canonical(item.get(), out)?;
                 out.push(',');
             }
             out.push(']');
         }
-        scalar => out.push_str(&scalar.to_string()),
+        b'"' => write_text(&serde_json::from_str::<Cow<'_, str>>(json).ok()?, out),
+        _ => out.push_str(json),
     }
+    Some(())
+}
+
+fn write_text(text: &str, out: &mut String) {
+    out.push_str(&serde_json::Value::from(text).to_string());
 }
 
 /// What makes a list this list.
@@ -136,24 +182,20 @@ pub(crate) fn list_key(server: ServerId, method: &str) -> String {
     format!("{server} {method}")
 }
 
-/// Digest of what makes a call this call: server, method, name and arguments (2026-07-28, MRTR, Server Requirements).
+/// Digest of what makes a call this call: server, method, name or URI, and arguments (2026-07-28, MRTR, Server
+/// Requirements).
 ///
 /// Arguments count by their values: a client may write its retry with other spaces or key order.
 pub(crate) fn request_digest(server: ServerId, method: &str, params: &CallParams<'_>) -> String {
-    let name = params.get("name").or(params.get("uri")).map_or("", |raw| raw.get());
-    let arguments = params.arguments().map_or("", |raw| raw.get());
-    let canonical = serde_json::from_str::<Value>(arguments).map(|value| {
-        let mut text = String::with_capacity(arguments.len());
-        write_canonical(&value, &mut text);
-        text
-    });
-    let text = format!(
-        "{server}{}:{method}{}:{name}{}",
-        method.len(),
-        name.len(),
-        canonical.as_deref().unwrap_or(arguments)
-    );
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
+    let raw = |key: &str| params.get(key).map_or("", RawValue::get);
+    let arguments = params.arguments().map_or("", RawValue::get);
+    let mut canonical = String::with_capacity(arguments.len());
+    let arguments = match write_canonical(arguments, &mut canonical) {
+        Some(()) => canonical.as_str(),
+        None => arguments,
+    };
+    let parts = [server.to_string().as_str(), method, raw("name"), raw("uri"), arguments].map(framed);
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, parts.concat().as_bytes());
     URL_SAFE_NO_PAD.encode(digest)
 }
 
@@ -209,5 +251,15 @@ mod tests {
         ] {
             assert_ne!(one, digest(method, params), "{method} {params}");
         }
+    }
+
+    #[test]
+    fn rs_31_what_a_server_could_read_in_two_ways_has_a_digest_of_its_own() {
+        let approved = digest("tools/call", r#"{"name":"a","arguments":{"x":1}}"#);
+        assert_ne!(approved, digest("tools/call", r#"{"name":"a","arguments":{"x":9,"x":1}}"#));
+        let large = |last: u8| format!(r#"{{"name":"a","arguments":{{"x":1844674407370955161{last}}}}}"#);
+        assert_ne!(digest("tools/call", &large(7)), digest("tools/call", &large(8)));
+        let read = |uri: &str| digest("resources/read", &format!(r#"{{"name":"same","uri":"{uri}"}}"#));
+        assert_ne!(read("file:///a"), read("file:///b"));
     }
 }

@@ -9,10 +9,11 @@ pub(crate) use tool_headers::ToolHeaders;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use portico_ids::ServerId;
 use portico_mcp_types::{
-    Kind, MCP_METHOD, MCP_NAME, MCP_PARAM_PREFIX, Object, PROTOCOL_VERSION, Revision, Splice, code, method,
+    Kind, MCP_METHOD, MCP_NAME, MCP_PARAM_PREFIX, Object, PROTOCOL_VERSION, Revision, Splice, code,
+    encode_value, method,
 };
 
 use crate::access::{Agent, Liveness, Place, StreamKind};
@@ -23,8 +24,8 @@ use crate::front::{Inbound, Served};
 use crate::handles::{Bound, Handle, request_digest};
 use crate::refusal::{Reason, Refusal};
 use crate::relay::{EventRelay, RelayParts, accepted, events_response, json_response, whole_response};
-use crate::rewrite::{Rewrite, Seal};
-use crate::session_era::{gone, is_list, may_change, no_instance, open_cursor, rewrite_for};
+use crate::rewrite::Rewrite;
+use crate::session_era::{gone, may_change, no_instance, open_handles, spliced};
 use crate::upstream::{Answer, JsonBody, Outgoing, Reply, not_mcp, too_large};
 use crate::virtual_server;
 
@@ -119,9 +120,8 @@ impl StatelessLeg<'_> {
     pub(crate) async fn exchange(&self) -> Result<(Answer, Rewrite), Refusal> {
         let instance = pick(self.engine, &self.inbound.agent.snapshot, self.server)?;
         self.check_mirrored(&instance).await?;
-        let body = self.body()?;
-        let answer = self.send(&instance, body.clone()).await?;
-        let rewrite = self.rewrite();
+        let answer = self.send(&instance).await?;
+        let rewrite = Rewrite::of_answer(self.engine, self.inbound, self.server, true);
         let answer = match answer {
             Answer::Json(reply) if reply.status.is_client_error() => {
                 self.judge_error(&instance, reply).await?
@@ -134,41 +134,29 @@ impl StatelessLeg<'_> {
         Ok((answer, rewrite))
     }
 
-    async fn send(&self, instance: &Instance, body: Bytes) -> Result<Answer, Refusal> {
+    async fn send(&self, instance: &Instance) -> Result<Answer, Refusal> {
+        let (body, task) = self.open()?;
         let mut outgoing = Outgoing::post(body).traced(&self.call.correlation, &self.call.trace);
         outgoing.headers.extend(mirrored_headers(&self.inbound.head.headers));
+        if let Some(task) = task {
+            // The name of a task is its id: the header says what the body says now.
+            let name = HeaderValue::try_from(encode_value(&task).as_ref()).map_err(|_| not_mcp())?;
+            outgoing.headers.insert(MCP_NAME, name);
+        }
         self.engine.upstream.exchange(instance, outgoing).await
     }
 
-    /// The body with the server's own handles in the place of the sealed ones.
-    fn body(&self) -> Result<Bytes, Refusal> {
+    /// The body with the server's own handles in the place of the sealed ones, and the task that is meant.
+    fn open(&self) -> Result<(Bytes, Option<String>), Refusal> {
         let Inbound { envelope, params, agent, body, .. } = *self.inbound;
-        if is_list(envelope.method()) {
-            return open_cursor(self.engine, self.inbound, self.server);
-        }
-        let (Some(sealed), Some(raw)) = (params.request_state()?, params.get("requestState")) else {
-            return Ok(body.clone());
-        };
-        let digest = request_digest(self.server, envelope.method(), params);
-        let state = self.engine.handles.open(Handle::RequestState, &Bound::new(agent, &digest), &sealed)?;
         let mut splice = Splice::new(body);
-        splice.replace_text(raw, &state);
-        Ok(splice.apply())
-    }
-
-    fn rewrite(&self) -> Rewrite {
-        match self.inbound.envelope.method() {
-            method::TOOLS_CALL | method::PROMPTS_GET | method::RESOURCES_READ => {
-                Rewrite::Seal(Box::new(Seal {
-                    handles: self.engine.handles.clone(),
-                    handle: Handle::RequestState,
-                    agent: Arc::clone(self.inbound.agent),
-                    server: self.server,
-                    request: self.inbound.body.clone(),
-                }))
-            }
-            _ => rewrite_for(self.engine, self.inbound, self.server),
+        let task = open_handles(self.engine, self.inbound, self.server, &mut splice)?;
+        if let (Some(sealed), Some(raw)) = (params.request_state()?, params.get("requestState")) {
+            let digest = request_digest(self.server, envelope.method(), params);
+            let bound = Bound::new(agent, &digest);
+            splice.replace_text(raw, &self.engine.handles.open(Handle::RequestState, &bound, &sealed)?);
         }
+        Ok((spliced(splice, body), task))
     }
 
     /// Notes which parameters of tools are mirrored, and leaves out tools whose annotations are invalid.

@@ -1,7 +1,9 @@
 //! The gateway from its door to a server and back.
 
 mod door;
+mod limits;
 mod registry;
 mod session_era;
 mod stateless;
+mod tasks;
 mod upstream;

@@ -11,12 +11,12 @@ use crate::access::{Liveness, StreamKind};
 use crate::call::Call;
 use crate::engine::Engine;
 use crate::front::{Inbound, Served};
-use crate::handles::{Bound, Handle, list_key};
+use crate::handles::{Bound, Handle, TaskIds, list_key};
 use crate::refusal::{Reason, Refusal};
 use crate::relay::{
     EventRelay, RelayParts, Reopen, SessionStream, accepted, events_response, json_response, whole_response,
 };
-use crate::rewrite::{Rewrite, Seal};
+use crate::rewrite::Rewrite;
 use crate::session::{EventId, Session, UpstreamSession};
 use crate::upstream::{Answer, JsonBody, Outgoing, Reply, not_mcp, too_large};
 use crate::virtual_server;
@@ -71,8 +71,9 @@ async fn pass(
     server: ServerId,
     mut call: Call,
 ) -> Served {
-    let body = match open_cursor(engine, inbound, server) {
-        Ok(body) => body,
+    let mut splice = Splice::new(inbound.body);
+    let body = match open_handles(engine, inbound, server, &mut splice) {
+        Ok(_) => spliced(splice, inbound.body),
         Err(refusal) => return Err((refusal, call)),
     };
     let leg = Leg { engine, agent: inbound.agent, session, server, call: &call };
@@ -87,7 +88,7 @@ async fn pass(
     if let Err(refusal) = remember(engine, inbound, session, server).await {
         return Err((refusal, call));
     }
-    let rewrite = rewrite_for(engine, inbound, server);
+    let rewrite = Rewrite::of_answer(engine, inbound, server, false);
     deliver(Delivery { engine, inbound, session, server, open: &open, rewrite }, answer, call).await
 }
 
@@ -155,41 +156,35 @@ pub(crate) fn priming(revision: Revision, stream: u32) -> Vec<Bytes> {
 pub(crate) fn is_list(name: &str) -> bool {
     matches!(
         name,
-        method::TOOLS_LIST | method::PROMPTS_LIST | method::RESOURCES_LIST | method::RESOURCE_TEMPLATES_LIST
+        method::TOOLS_LIST
+            | method::PROMPTS_LIST
+            | method::RESOURCES_LIST
+            | method::RESOURCE_TEMPLATES_LIST
+            | method::TASKS_LIST
     )
 }
 
-/// The body with the server's own cursor in the place of the sealed one.
-pub(crate) fn open_cursor(
+/// Puts the server's own cursor and ids of tasks in the place of the sealed ones; gives the task that is meant.
+pub(crate) fn open_handles(
     engine: &Engine,
     inbound: &Inbound<'_>,
     server: ServerId,
-) -> Result<Bytes, Refusal> {
+    splice: &mut Splice<'_>,
+) -> Result<Option<String>, Refusal> {
     let name = inbound.envelope.method();
-    if !is_list(name) {
-        return Ok(inbound.body.clone());
+    if is_list(name)
+        && let (Some(sealed), Some(raw)) = (inbound.params.cursor()?, inbound.params.get("cursor"))
+    {
+        let key = list_key(server, name);
+        let cursor = engine.handles.open(Handle::Cursor, &Bound::new(inbound.agent, &key), &sealed)?;
+        splice.replace_text(raw, &cursor);
     }
-    let (Some(sealed), Some(raw)) = (inbound.params.cursor()?, inbound.params.get("cursor")) else {
-        return Ok(inbound.body.clone());
-    };
-    let cursor =
-        engine.handles.open(Handle::Cursor, &Bound::new(inbound.agent, &list_key(server, name)), &sealed)?;
-    let mut splice = Splice::new(inbound.body);
-    splice.replace_text(raw, &cursor);
-    Ok(splice.apply())
+    TaskIds { handles: &engine.handles, agent: inbound.agent, server }.open_in(inbound, splice)
 }
 
-pub(crate) fn rewrite_for(engine: &Engine, inbound: &Inbound<'_>, server: ServerId) -> Rewrite {
-    if !is_list(inbound.envelope.method()) {
-        return Rewrite::Nothing;
-    }
-    Rewrite::Seal(Box::new(Seal {
-        handles: engine.handles.clone(),
-        handle: Handle::Cursor,
-        agent: Arc::clone(inbound.agent),
-        server,
-        request: inbound.body.clone(),
-    }))
+/// The changed body, or the same one.
+pub(crate) fn spliced(splice: Splice<'_>, body: &Bytes) -> Bytes {
+    if splice.is_empty() { body.clone() } else { splice.apply() }
 }
 
 /// Keeps what a server would have to be told again if it forgot the session.

@@ -4,6 +4,7 @@ use portico_mcp_types::{
 };
 
 use crate::front::Inbound;
+use crate::handles::names_a_task;
 use crate::refusal::{Reason, Refusal};
 
 /// Checks a message's shape, its version and that headers say what the body says (RS-33).
@@ -68,6 +69,8 @@ fn check_method(inbound: &Inbound<'_>) -> Result<(), Refusal> {
             | method::RESOURCES_UNSUBSCRIBE
             | method::INITIALIZED
             | method::ROOTS_CHANGED
+            | method::TASKS_RESULT
+            | method::TASKS_LIST
     );
     if removed {
         return Err(Refusal::new(
@@ -82,6 +85,7 @@ fn check_name(inbound: &Inbound<'_>) -> Result<(), Refusal> {
     let name = match inbound.envelope.method() {
         method::TOOLS_CALL | method::PROMPTS_GET => inbound.params.name()?,
         method::RESOURCES_READ => inbound.params.uri()?,
+        name if names_a_task(name) => inbound.params.required("taskId")?,
         _ => return Ok(()),
     };
     match inbound.header(&MCP_NAME).map(|value| decode_value(value.as_bytes())) {

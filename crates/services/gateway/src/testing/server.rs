@@ -235,6 +235,7 @@ async fn post(inner: &Arc<Inner>, message: &Value, stateless: bool) -> Response 
             })))
         }
         "tools/call" => tool(inner, message, &id, stateless).await,
+        method if method.starts_with("tasks/") => task(message, &id),
         _ => json(
             if stateless { StatusCode::NOT_FOUND } else { StatusCode::OK },
             format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32601,"message":"no such method"}}}}"#),
@@ -268,6 +269,7 @@ async fn tool(inner: &Arc<Inner>, message: &Value, id: &str, stateless: bool) ->
     match message["params"]["name"].as_str().unwrap_or("") {
         "stream" => sse(stream::iter([progress, event(&done)])),
         "broken" => sse(stream::iter([progress])),
+        "flood" => sse(stream::repeat(progress)),
         "html" => {
             Response::builder().header("content-type", "text/html").body(Body::from("<h1>hi</h1>")).unwrap()
         }
@@ -301,6 +303,20 @@ async fn tool(inner: &Arc<Inner>, message: &Value, id: &str, stateless: bool) ->
             })))
         }
         "suspended" => sse(stream::iter(["id: up-7\nretry: 1\ndata: \n\n".to_owned()])),
+        "task" if stateless => json(
+            StatusCode::OK,
+            format!(
+                r#"{{"jsonrpc":"2.0","id":{id},"result":{{"resultType":"task","taskId":"t-1","status":"working"}}}}"#
+            ),
+        ),
+        "task" => sse(stream::iter([
+            event(
+                r#"{"jsonrpc":"2.0","method":"notifications/tasks/status","params":{"taskId":"t-1","status":"working"}}"#,
+            ),
+            event(&format!(
+                r#"{{"jsonrpc":"2.0","id":{id},"result":{{"task":{{"taskId":"t-1","status":"working"}}}}}}"#
+            )),
+        ])),
         "ask" if stateless => ask_stateless(message, id),
         "ask" => {
             let mut answers = inner.answered.subscribe();
@@ -317,6 +333,25 @@ async fn tool(inner: &Arc<Inner>, message: &Value, id: &str, stateless: bool) ->
         }
         _ => json(StatusCode::OK, done),
     }
+}
+
+/// Knows the tasks `t-1` and `t-2`, and tells everyone of both.
+fn task(message: &Value, id: &str) -> Response {
+    let method = message["method"].as_str().unwrap_or("");
+    let task = message["params"]["taskId"].as_str().unwrap_or("");
+    let answer = match (method, task) {
+        ("tasks/list", _) => {
+            r#""result":{"tasks":[{"taskId":"t-1","n":1.10},{"taskId":"t-2"}],"nextCursor":"more"}"#
+                .to_owned()
+        }
+        ("tasks/result", "t-1") => {
+            r#""result":{"content":[],"_meta":{"io.modelcontextprotocol/related-task":{"taskId":"t-1"}}}"#
+                .to_owned()
+        }
+        (_, "t-1") => r#""result":{"taskId":"t-1","status":"completed"}"#.to_owned(),
+        _ => r#""error":{"code":-32602,"message":"no such task"}"#.to_owned(),
+    };
+    json(StatusCode::OK, format!(r#"{{"jsonrpc":"2.0","id":{id},{answer}}}"#))
 }
 
 fn ask_stateless(message: &Value, id: &str) -> Response {
