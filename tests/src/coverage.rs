@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// What the product promises, by source: requirements (S0 to S4), resource server (RS), authorization server (AS).
-/// An entry is an id or a range.
+/// An entry is an id or a range. RS-15 (stronger authentication for risky tools, optional) is not offered.
 const PROMISED: [(&str, &[(u32, u32)]); 7] = [
     ("s0", &[(10, 10), (12, 12), (20, 23), (25, 25)]),
     ("s1", &[(1, 1), (3, 5), (7, 11), (25, 25)]),
@@ -28,7 +28,7 @@ const PROMISED: [(&str, &[(u32, u32)]); 7] = [
     ),
     ("s4", &[(14, 14), (16, 21), (23, 24), (27, 27), (30, 30), (41, 42), (44, 44), (51, 51)]),
     ("rs", &[(1, 6), (10, 14), (20, 28), (30, 36)]),
-    ("as", &[(1, 3), (5, 6), (10, 17), (20, 23), (29, 31)]),
+    ("as", &[(1, 6), (10, 18), (20, 23), (29, 31)]),
 ];
 
 /// The ids that a name carries: `rs_20_to_23_a16_…` has four of them, `s1_05_s1_07_…` two.
