@@ -7,7 +7,9 @@ mod stream;
 
 pub(crate) use batch::batch;
 pub(crate) use open::{initialize, no_instance};
-pub(crate) use request::{Delivery, deliver, gone, is_list, may_change, message, open_handles, spliced};
+pub(crate) use request::{
+    Delivery, deliver, gone, is_list, may_change, message, open_cursor, open_handles, spliced,
+};
 pub(crate) use stream::{close_upstreams, delete, get};
 
 use std::sync::Arc;

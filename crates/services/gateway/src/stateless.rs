@@ -25,7 +25,7 @@ use crate::handles::{Bound, Handle, request_digest};
 use crate::refusal::{Reason, Refusal};
 use crate::relay::{EventRelay, RelayParts, accepted, events_response, json_response, whole_response};
 use crate::rewrite::Rewrite;
-use crate::session_era::{gone, may_change, no_instance, open_handles, spliced};
+use crate::session_era::{gone, may_change, no_instance, open_cursor, open_handles, spliced};
 use crate::upstream::{Answer, JsonBody, Outgoing, Reply, not_mcp, too_large};
 use crate::virtual_server;
 
@@ -100,7 +100,7 @@ fn relay(
         stream: None,
         rewrite,
         call,
-        liveness: Liveness::new(&engine.verifier, inbound.agent, kind),
+        liveness: Liveness::new(engine, inbound.agent, kind),
         reopen: None,
         first: Vec::new(),
     })
@@ -177,8 +177,12 @@ impl StatelessLeg<'_> {
             }
             answer => return Ok(answer),
         };
-        let is_first = self.inbound.params.cursor()?.is_none();
-        Ok(Answer::Read(status, self.engine.tool_headers.learn(self.server, &message, is_first)))
+        let cursor = match self.inbound.params.cursor()? {
+            Some(sealed) => Some(open_cursor(self.engine, self.inbound, self.server, &sealed)?),
+            None => None,
+        };
+        let sound = self.engine.tool_headers.learn(self.server, &message, cursor.as_deref());
+        Ok(Answer::Read(status, sound))
     }
 
     /// An error of a server that does not know this era means something else than what it says.

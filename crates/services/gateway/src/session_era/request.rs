@@ -132,7 +132,7 @@ fn relay(to: Delivery<'_>, reply: Reply, call: Call) -> EventRelay {
         stream: Some(SessionStream { session: Arc::clone(session), stream, number: 0 }),
         rewrite,
         call,
-        liveness: Liveness::new(&engine.verifier, inbound.agent, StreamKind::Call),
+        liveness: Liveness::new(engine, inbound.agent, StreamKind::Call),
         reopen: Some(Reopen {
             server,
             instance: open.instance,
@@ -175,11 +175,20 @@ pub(crate) fn open_handles(
     if is_list(name)
         && let (Some(sealed), Some(raw)) = (inbound.params.cursor()?, inbound.params.get("cursor"))
     {
-        let key = list_key(server, name);
-        let cursor = engine.handles.open(Handle::Cursor, &Bound::new(inbound.agent, &key), &sealed)?;
-        splice.replace_text(raw, &cursor);
+        splice.replace_text(raw, &open_cursor(engine, inbound, server, &sealed)?);
     }
     TaskIds { handles: &engine.handles, agent: inbound.agent, server }.open_in(inbound, splice)
+}
+
+/// The server's own cursor.
+pub(crate) fn open_cursor(
+    engine: &Engine,
+    inbound: &Inbound<'_>,
+    server: ServerId,
+    sealed: &str,
+) -> Result<String, Refusal> {
+    let key = list_key(server, inbound.envelope.method());
+    engine.handles.open(Handle::Cursor, &Bound::new(inbound.agent, &key), sealed)
 }
 
 /// The changed body, or the same one.

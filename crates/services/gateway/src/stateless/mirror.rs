@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -28,17 +29,18 @@ impl StatelessLeg<'_> {
         } else {
             let within = Duration::from_millis(self.engine.upstream.settings.list_timeout_ms);
             // A server whose list does not come is judged by its answer to the call.
-            let Ok(Ok(tools)) = tokio::time::timeout(within, self.list(instance)).await else {
+            let Ok(Ok((tools, whole))) = tokio::time::timeout(within, self.list(instance)).await else {
                 return Ok(());
             };
-            self.engine.tool_headers.set(self.server, tools)
+            if whole { self.engine.tool_headers.set(self.server, tools) } else { Arc::new(tools) }
         };
         let name = self.inbound.params.name()?;
         let Some(mirrored) = tools.get(name.as_ref()) else { return Ok(()) };
         compare(mirrored, self.inbound.params.arguments(), &self.inbound.head.headers)
     }
 
-    async fn list(&self, instance: &Instance) -> Result<Tools, Refusal> {
+    /// The annotated tools, and whether the list was read to its end.
+    async fn list(&self, instance: &Instance) -> Result<(Tools, bool), Refusal> {
         let mut tools = Tools::new();
         let mut cursor: Option<String> = None;
         for _ in 0..MAX_PAGES {
@@ -54,10 +56,10 @@ impl StatelessLeg<'_> {
             tools.extend(page.annotated);
             cursor = page.next;
             if cursor.is_none() {
-                break;
+                return Ok((tools, true));
             }
         }
-        Ok(tools)
+        Ok((tools, false))
     }
 }
 

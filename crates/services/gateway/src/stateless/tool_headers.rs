@@ -14,12 +14,21 @@ use serde_json::value::RawValue;
 const BELIEVED: Duration = Duration::from_mins(5);
 /// Most servers whose tools are remembered.
 const MAX_SERVERS: u64 = 10_000;
+/// Most lists that are remembered while they are read, and for how long one may wait for its next page.
+const MAX_BEGUN: u64 = 1_000;
+const NEXT_PAGE: Duration = Duration::from_mins(1);
+/// Most annotated tools of one list that passes by.
+const MAX_TOOLS: usize = 10_000;
 /// Deepest property path that is searched for annotations.
 const MAX_DEPTH: usize = 16;
 
 /// Which parameters of which tools are mirrored into headers (2026-07-28, Custom Headers from Tool Parameters).
 #[derive(Debug)]
-pub(crate) struct ToolHeaders(Cache<ServerId, Arc<Tools>>);
+pub(crate) struct ToolHeaders {
+    whole: Cache<ServerId, Arc<Tools>>,
+    /// Lists that pass by page by page: what was read so far, by the cursor of the page that comes next.
+    begun: Cache<(ServerId, String), Arc<Tools>>,
+}
 
 /// The annotated tools of one server; tools without annotations are not listed.
 pub(crate) type Tools = HashMap<String, Vec<Mirrored>>;
@@ -35,55 +44,78 @@ pub(crate) struct Mirrored {
 
 impl Default for ToolHeaders {
     fn default() -> Self {
-        Self(Cache::builder().max_capacity(MAX_SERVERS).time_to_live(BELIEVED).build())
+        Self {
+            whole: Cache::builder().max_capacity(MAX_SERVERS).time_to_live(BELIEVED).build(),
+            begun: Cache::builder().max_capacity(MAX_BEGUN).time_to_live(NEXT_PAGE).build(),
+        }
     }
 }
 
 impl ToolHeaders {
     /// What is known of a server's tools; `None` if they were not listed lately.
     pub(crate) fn known(&self, server: ServerId) -> Option<Arc<Tools>> {
-        self.0.get(&server)
+        self.whole.get(&server)
     }
 
     /// The tools will be listed before the next call.
     pub(crate) fn forget(&self, server: ServerId) {
-        self.0.invalidate(&server);
+        self.whole.invalidate(&server);
     }
 
     pub(crate) fn set(&self, server: ServerId, tools: Tools) -> Arc<Tools> {
         let tools = Arc::new(tools);
-        self.0.insert(server, Arc::clone(&tools));
+        self.whole.insert(server, Arc::clone(&tools));
         tools
     }
 
     /// Takes in one page of a list that passes by; gives it without the tools whose annotations are invalid.
-    pub(crate) fn learn(&self, server: ServerId, message: &Bytes, is_first: bool) -> Bytes {
+    ///
+    /// `cursor` is the server's own, with which the page was asked for. A list counts when its pages were read from the
+    /// first to the last: a page alone does not say what the others hold.
+    pub(crate) fn learn(&self, server: ServerId, message: &Bytes, cursor: Option<&str>) -> Bytes {
         let Some(page) = Page::read(message) else { return message.clone() };
-        // A page alone does not say what the other pages hold: only what is known already is completed.
-        if is_first && page.next.is_none() {
-            self.set(server, page.annotated.clone());
-        } else if let Some(known) = self.known(server) {
-            let mut tools = Tools::clone(&known);
+        if self.known(server).is_some_and(|known| page.contradicts(&known)) {
+            self.forget(server);
+        }
+        let before = match cursor {
+            None => Some(Arc::default()),
+            Some(cursor) => self.begun.get(&(server, cursor.to_owned())),
+        };
+        if let Some(before) = before {
+            let mut tools = Tools::clone(&before);
             tools.extend(page.annotated.clone());
-            self.set(server, tools);
+            match &page.next {
+                None => drop(self.set(server, tools)),
+                Some(next) if tools.len() <= MAX_TOOLS => {
+                    self.begun.insert((server, next.clone()), Arc::new(tools));
+                }
+                Some(_) => {}
+            }
         }
         page.without_invalid(message)
     }
 
-    /// Takes in a whole list, page by page; gives the pages without the tools whose annotations are invalid.
-    pub(crate) fn learn_all(&self, server: ServerId, pages: &[Bytes]) -> Vec<Bytes> {
+    /// Takes in a list from its first page on, which counts if it was read to its last; gives the pages without the tools
+    /// whose annotations are invalid.
+    pub(crate) fn learn_all(&self, server: ServerId, pages: &[Bytes], to_last: bool) -> Vec<Bytes> {
         let mut tools = Tools::new();
         let mut sound = Vec::with_capacity(pages.len());
+        let mut all_read = to_last;
         for message in pages {
             match Page::read(message) {
                 Some(page) => {
                     sound.push(page.without_invalid(message));
                     tools.extend(page.annotated);
                 }
-                None => sound.push(message.clone()),
+                None => {
+                    all_read = false;
+                    sound.push(message.clone());
+                }
             }
         }
-        self.set(server, tools);
+        if all_read {
+            self.set(server, tools);
+        }
         sound
     }
 }
@@ -93,6 +125,8 @@ pub(crate) struct Page<'a> {
     tools: &'a RawValue,
     valid: Vec<&'a RawValue>,
     any_invalid: bool,
+    /// Names of tools without annotations.
+    plain: Vec<String>,
     pub(crate) annotated: Tools,
     pub(crate) next: Option<String>,
 }
@@ -104,13 +138,15 @@ impl<'a> Page<'a> {
         let tools = result.get("tools")?;
         let all: Vec<&'a RawValue> = serde_json::from_str(tools.get()).ok()?;
         let next = result.get("nextCursor").and_then(text_of).map(std::borrow::Cow::into_owned);
-        let (mut valid, mut annotated) = (Vec::with_capacity(all.len()), Tools::new());
+        let (mut valid, mut plain, mut annotated) = (Vec::with_capacity(all.len()), Vec::new(), Tools::new());
         for raw in &all {
             let tool = Object::parse(raw.get(), "tool").ok()?;
             let name = tool.get("name").and_then(text_of).unwrap_or_default();
             match mirrored(tool.get("inputSchema")) {
                 Ok(mirrored) => {
-                    if !mirrored.is_empty() {
+                    if mirrored.is_empty() {
+                        plain.push(name.into_owned());
+                    } else {
                         annotated.insert(name.into_owned(), mirrored);
                     }
                     valid.push(*raw);
@@ -121,7 +157,13 @@ impl<'a> Page<'a> {
             }
         }
         let any_invalid = valid.len() < all.len();
-        Some(Self { tools, valid, any_invalid, annotated, next })
+        Some(Self { tools, valid, any_invalid, plain, annotated, next })
+    }
+
+    /// Whether a tool of this page is another than what is known of it.
+    fn contradicts(&self, known: &Tools) -> bool {
+        self.plain.iter().any(|name| known.contains_key(name))
+            || self.annotated.iter().any(|(name, mirrored)| known.get(name) != Some(mirrored))
     }
 
     fn without_invalid(&self, message: &Bytes) -> Bytes {
@@ -242,11 +284,52 @@ mod tests {
             br#"{"jsonrpc":"2.0","id":1,"result":{"tools":[ {"name":"ok","n":1.10}, {"name":"bad","inputSchema":{"properties":{"a":{"type":"number","x-mcp-header":"A"}}}}],"k":1}}"#,
         );
         let headers = ToolHeaders::default();
-        let kept = headers.learn(server_id(1), &message, true);
+        let kept = headers.learn(server_id(1), &message, None);
         assert_eq!(
             kept,
             &br#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"ok","n":1.10}],"k":1}}"#[..]
         );
         assert!(headers.known(server_id(1)).unwrap().is_empty());
+    }
+
+    fn page(tool: &str, header: Option<&str>, next: Option<&str>) -> Bytes {
+        let header = header.map(|header| format!(r#","x-mcp-header":"{header}""#)).unwrap_or_default();
+        let next = next.map(|next| format!(r#","nextCursor":"{next}""#)).unwrap_or_default();
+        Bytes::from(format!(
+            r#"{{"jsonrpc":"2.0","id":1,"result":{{"tools":[{{"name":"{tool}","inputSchema":{{"properties":{{"a":{{"type":"string"{header}}}}}}}}}]{next}}}}}"#
+        ))
+    }
+
+    fn names(headers: &ToolHeaders) -> Option<Vec<String>> {
+        let mut names: Vec<String> = headers.known(server_id(1))?.keys().cloned().collect();
+        names.sort();
+        Some(names)
+    }
+
+    #[test]
+    fn a_list_counts_when_its_pages_were_read_from_the_first_to_the_last() {
+        let headers = ToolHeaders::default();
+        let learn = |page: &Bytes, cursor: Option<&str>| drop(headers.learn(server_id(1), page, cursor));
+        learn(&page("last", Some("L"), None), Some("3"));
+        assert_eq!(names(&headers), None, "the last page alone is no list");
+        learn(&page("first", Some("F"), Some("2")), None);
+        learn(&page("last", Some("L"), None), Some("3"));
+        assert_eq!(names(&headers), None, "a page in between is missing");
+        learn(&page("plain", None, Some("3")), Some("2"));
+        learn(&page("last", Some("L"), None), Some("3"));
+        assert_eq!(names(&headers).unwrap(), ["first", "last"]);
+        learn(&page("first", Some("F"), Some("2")), None);
+        assert_eq!(names(&headers).unwrap(), ["first", "last"], "reading again changes nothing");
+        learn(&page("first", Some("Other"), Some("2")), None);
+        assert_eq!(names(&headers), None, "what is known is no longer so");
+    }
+
+    #[test]
+    fn a_list_that_was_cut_short_is_not_taken_as_whole() {
+        let headers = ToolHeaders::default();
+        headers.learn_all(server_id(1), &[page("a", Some("A"), Some("2"))], false);
+        assert_eq!(names(&headers), None);
+        headers.learn_all(server_id(1), &[page("a", Some("A"), Some("2")), page("b", Some("B"), None)], true);
+        assert_eq!(names(&headers).unwrap(), ["a", "b"]);
     }
 }
