@@ -163,7 +163,7 @@ impl Asker {
                 }
                 Err(refusal) => {
                     gathered.warnings.push(Warning::left_out(member, &refusal));
-                    gathered.refusals.push(refusal);
+                    gathered.refusals.push((member, refusal));
                 }
             }
         }
@@ -234,7 +234,7 @@ impl Asker {
         }
         // Which tools are sound is known when all pages are there.
         if what == What::Tools {
-            pages = self.engine.tool_headers.learn_all(server.id, &pages);
+            pages = self.engine.tool_headers.learn_all(server.id, &pages, cursor.is_none());
         }
         let mut reading = Reading::new(what);
         for page in &pages {
@@ -275,8 +275,8 @@ impl Asker {
 pub(super) struct Gathered<'a> {
     pub(super) members: Vec<(&'a Member, Arc<Listed>)>,
     pub(super) warnings: Vec<Warning>,
-    /// Why members are missing.
-    pub(super) refusals: Vec<Refusal>,
+    /// Who is missing, and why.
+    pub(super) refusals: Vec<(&'a Member, Refusal)>,
 }
 
 impl Gathered<'_> {
@@ -285,8 +285,9 @@ impl Gathered<'_> {
         if !self.members.is_empty() {
             return None;
         }
-        let passing = self.refusals.iter().find(|refusal| refusal.reason != Reason::EraNotBridged);
-        passing.or(self.refusals.first()).cloned()
+        let mut refusals = self.refusals.iter().map(|(_, refusal)| refusal);
+        let passing = refusals.clone().find(|refusal| refusal.reason != Reason::EraNotBridged);
+        passing.or_else(|| refusals.next()).cloned()
     }
 }
 

@@ -112,6 +112,15 @@ impl Lists {
             .map(|k| k.listed.clone())
     }
 
+    /// Whether a server is known to list this to all who speak as somebody did lately; what is a session's own stays so.
+    pub(super) fn is_listed(&self, server: ServerId, what: What, key: &str) -> bool {
+        self.kept.iter().any(|(of, kept)| {
+            (of.server, of.what) == (server, what)
+                && matches!(of.view, View::Shared(_))
+                && kept.listed.items.iter().any(|item| item.key == key)
+        })
+    }
+
     fn holding(&self, key: &Key, at_least: Duration) -> Option<Arc<Listed>> {
         let kept = self.kept.get(key)?;
         let holds = kept.change == self.change(key.server, key.what)

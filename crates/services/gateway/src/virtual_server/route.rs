@@ -42,18 +42,18 @@ pub(super) async fn by_name<'a>(
         return if is_chosen(member, what, own) {
             Ok(target(member, own))
         } else {
-            Err(unknown(what, name, None))
+            Err(unknown(asker, what, name, None))
         };
     }
     if scope.prefixed() && direct.is_empty() && !names::may_be_shortened(name) {
-        return Err(unknown(what, name, None));
+        return Err(unknown(asker, what, name, None));
     }
     let gathered = asker.look_up(scope, what).await;
     let found = gathered.members.iter().find_map(|(member, listed)| named(scope, member, what, listed, name));
     match (found, &direct[..]) {
         (Some(found), _) => Ok(found),
         (None, [(member, own)]) if is_chosen(member, what, own) => Ok(target(member, own)),
-        (None, _) => Err(unknown(what, name, Some(&gathered))),
+        (None, _) => Err(unknown(asker, what, name, Some(&gathered))),
     }
 }
 
@@ -194,17 +194,20 @@ fn emitted<'a>(asker: &Asker, scope: &'a Scope, uri: &str) -> Option<&'a Member>
 
 /// With the URI in `data`, where servers put it too (Resources, Error Handling).
 fn unknown_resource(asker: &Asker, uri: &str, gathered: &Gathered<'_>) -> Refusal {
-    let mut refusal = unknown(What::Resources, uri, Some(gathered));
+    let mut refusal = unknown(asker, What::Resources, uri, Some(gathered));
     if refusal.reason == Reason::UnknownName && !asker.is_stateless() {
         refusal.reason = Reason::UnknownResource;
     }
     refusal.with_data("uri", serde_json::Value::from(uri).to_string())
 }
 
-fn unknown(what: What, key: &str, gathered: Option<&Gathered<'_>>) -> Refusal {
+fn unknown(asker: &Asker, what: What, key: &str, gathered: Option<&Gathered<'_>>) -> Refusal {
     let missing = gathered.map_or(&[][..], |gathered| &gathered.refusals);
-    // Under plain names the owner may be one that this client cannot reach at all: that is what it must know.
-    if let Some(other_era) = missing.iter().find(|refusal| refusal.reason == Reason::EraNotBridged) {
+    // The owner may be one that this client cannot reach at all: if it is known to be, that is what it must know.
+    let other_era = missing.iter().find(|(member, refusal)| {
+        refusal.reason == Reason::EraNotBridged && is_known_of(asker, member, what, key)
+    });
+    if let Some((_, other_era)) = other_era {
         return other_era.clone();
     }
     let kind = match what {
@@ -219,6 +222,20 @@ fn unknown(what: What, key: &str, gathered: Option<&Gathered<'_>>) -> Refusal {
         "some servers did not answer just now: try again later, or list again to see what there is"
     };
     Refusal::new(Reason::UnknownName, format!("this endpoint has no {kind} {key:?}; {hint}"))
+}
+
+/// Whether it was chosen of the member by this name, or listed by the member to clients of its own era.
+fn is_known_of(asker: &Asker, member: &Member, what: What, key: &str) -> bool {
+    let chosen = match what {
+        What::Tools => &member.tools,
+        What::Prompts => &member.prompts,
+        What::Resources | What::Templates => &member.resources,
+        What::Capabilities => &None,
+    };
+    match chosen {
+        Some(names) => names.contains(key),
+        None => asker.engine.virtual_servers.lists.is_listed(member.server, what, key),
+    }
 }
 
 #[cfg(test)]

@@ -263,14 +263,38 @@ async fn members_of_the_other_era_are_left_out_with_a_warning_and_a_call_says_so
 }
 
 #[tokio::test]
-async fn under_plain_names_too_a_call_says_that_its_owner_speaks_the_other_era() {
+async fn under_plain_names_a_call_says_that_its_owner_speaks_the_other_era_if_the_owner_is_known() {
     let bench = Virtual::new(Names::Plain, vec![with_tools(&["a"]), with_tools(&["b"])]).await;
-    bench.publish(Names::Plain, |items| {
-        speaks(items, 1, &["2025-11-25"]);
-        speaks(items, 2, &["2026-07-28"]);
-    });
+    let publish = |chosen: &[&str]| {
+        bench.publish(Names::Plain, |items| {
+            speaks(items, 1, &["2025-11-25"]);
+            speaks(items, 2, &["2026-07-28"]);
+            choose(items, 1, |member| member.tools = chosen.iter().map(|name| (*name).to_owned()).collect());
+        });
+    };
+    publish(&[]);
     let session = bench.open().await;
-    let called = bench.ask(&session, "tools/call", json!({"name": "b"})).await;
-    assert_eq!(called["error"]["data"]["reason"], "era_not_bridged");
-    assert!(called["error"]["message"].as_str().unwrap().contains("two"));
+    let call =
+        async |name: &str| bench.ask(&session, "tools/call", json!({"name": name})).await["error"].clone();
+    for name in ["b", "nobody's"] {
+        let refused = call(name).await;
+        assert_eq!(
+            (&refused["code"], &refused["data"]["reason"]),
+            (&json!(-32602), &json!("unknown_name")),
+            "{name}"
+        );
+    }
+    let refused = bench.ask(&session, "resources/read", json!({"uri": "nobody:1"})).await["error"].clone();
+    assert_eq!((&refused["code"], &refused["data"]["reason"]), (&json!(-32002), &json!("unknown_resource")));
+    let refused = bench.stateless("tools/call", Some("x"), json!({"name": "x"})).await;
+    assert_eq!(refused.refusal(), (200, -32602, "unknown_name".to_owned()));
+    // A client of the other era lists it: the owner is known from now on.
+    assert_eq!(names(&bench.stateless("tools/list", None, json!({})).await.json(), "tools"), ["b"]);
+    let refused = call("b").await;
+    assert_eq!(refused["data"]["reason"], "era_not_bridged");
+    assert!(refused["message"].as_str().unwrap().contains("two"));
+    assert_eq!(call("nobody's").await["data"]["reason"], "unknown_name");
+    // So it is when the owner of the endpoint chose it by name.
+    publish(&["chosen"]);
+    assert_eq!(call("chosen").await["data"]["reason"], "era_not_bridged");
 }
