@@ -16,6 +16,7 @@ use portico_mcp_types::{Id, SUBSCRIPTION_ID, result_answer};
 use portico_oauth_types::Scope;
 
 use crate::catalogue::{Endpoint, Snapshot};
+use crate::engine::Engine;
 use crate::metadata::{Challenge, challenge};
 use crate::refusal::{Reason, Refusal};
 use crate::session::Binding;
@@ -194,8 +195,8 @@ impl Access {
 /// Whether a stream may go on although its request was admitted long ago (RS-26).
 #[derive(Debug)]
 pub(crate) struct Liveness {
-    verifier: Arc<Verifier>,
-    principal: Arc<Principal>,
+    engine: Arc<Engine>,
+    agent: Arc<Agent>,
     kind: StreamKind,
 }
 
@@ -211,8 +212,8 @@ pub(crate) enum StreamKind {
 }
 
 impl Liveness {
-    pub(crate) fn new(verifier: &Arc<Verifier>, agent: &Agent, kind: StreamKind) -> Self {
-        Self { verifier: Arc::clone(verifier), principal: Arc::clone(&agent.principal), kind }
+    pub(crate) fn new(engine: &Arc<Engine>, agent: &Arc<Agent>, kind: StreamKind) -> Self {
+        Self { engine: Arc::clone(engine), agent: Arc::clone(agent), kind }
     }
 
     pub(crate) fn is_standing(&self) -> bool {
@@ -221,10 +222,27 @@ impl Liveness {
 
     /// A call that was begun may end after its token has expired; nothing goes on after a revocation.
     pub(crate) fn may_go_on(&self) -> bool {
-        match self.verifier.check_again(&self.principal) {
+        let valid = match self.engine.verifier.check_again(&self.agent.principal) {
             Ok(()) => true,
-            Err(rejected) => rejected == TokenRejected::EXPIRED && self.kind == StreamKind::Call,
-        }
+            Err(rejected) => rejected == TokenRejected::EXPIRED && !self.is_standing(),
+        };
+        valid && self.place_holds()
+    }
+
+    /// Whether the caller may still use the endpoint; a standing stream ends also when it is no longer the same one.
+    fn place_holds(&self) -> bool {
+        // What lies behind `/mcp` is decided server by server.
+        let Place::Endpoint(before) = &self.agent.place else { return true };
+        let snapshot = self.engine.catalogue.snapshot();
+        let Some(now) = snapshot.endpoint(&before.name).filter(|now| now.id == before.id) else {
+            return !self.is_standing();
+        };
+        self.engine.access.may_use(&self.agent.principal, now)
+            && (!self.is_standing()
+                || now.has_members_of(before)
+                    && now
+                        .single()
+                        .is_none_or(|member| snapshot.server(member.server).is_some_and(|s| s.enabled)))
     }
 
     /// What a stream says when Portico ends it.

@@ -6,7 +6,7 @@ mod snapshot;
 
 pub(crate) use credentials::{Credential, Resolver};
 pub(crate) use follow::Source as FeedSource;
-pub(crate) use snapshot::{Endpoint, Instance, Member, Server, Snapshot};
+pub(crate) use snapshot::{Endpoint, Instance, Member, Server, Snapshot, same_members};
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -5,5 +5,6 @@ mod limits;
 mod registry;
 mod session_era;
 mod stateless;
+mod streams;
 mod tasks;
 mod upstream;

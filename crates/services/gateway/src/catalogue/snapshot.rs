@@ -48,6 +48,22 @@ pub(crate) struct Member {
     pub(crate) resources: Option<HashSet<String>>,
 }
 
+impl Endpoint {
+    /// Whether the same is chosen of the same servers, and called the same.
+    pub(crate) fn has_members_of(&self, other: &Self) -> bool {
+        self.prefixed == other.prefixed && same_members(&self.members, &other.members)
+    }
+}
+
+/// Whether the same is chosen of the same servers, under the same names.
+pub(crate) fn same_members(these: &[Member], those: &[Member]) -> bool {
+    let same = |a: &Member, b: &Member| {
+        (a.server, &a.alias, &a.tools, &a.prompts, &a.resources)
+            == (b.server, &b.alias, &b.tools, &b.prompts, &b.resources)
+    };
+    these.len() == those.len() && these.iter().zip(those).all(|(a, b)| same(a, b))
+}
+
 /// A server with the instances that can be called.
 #[derive(Debug)]
 pub(crate) struct Server {

@@ -358,5 +358,8 @@ impl Relay {
 
 /// Nothing goes on for a caller that lost its access meanwhile (RS-26).
 pub(super) fn revoked() -> Refusal {
-    Refusal::new(Reason::TokenInvalid, "the access token was revoked during the call; sign in again")
+    Refusal::new(
+        Reason::TokenInvalid,
+        "access was withdrawn during the call: sign in again, or ask an administrator for a grant",
+    )
 }

@@ -36,7 +36,7 @@ pub(crate) async fn get(engine: &Arc<Engine>, head: &Parts, agent: Arc<Agent>, c
     if let Some(after) = resumed {
         match session.streams.since(after) {
             Replay::Call { .. } => {
-                let liveness = Liveness::new(&engine.verifier, &agent, StreamKind::Call);
+                let liveness = Liveness::new(engine, &agent, StreamKind::Call);
                 return Ok(resume_response(session, after, call, (liveness, engine.tasks.shutdown_token())));
             }
             Replay::Standalone(missed, number) => start = Some((after.stream, number, missed)),
@@ -62,7 +62,7 @@ pub(crate) async fn get(engine: &Arc<Engine>, head: &Parts, agent: Arc<Agent>, c
             stream: Some(stream),
             rewrite: Rewrite::of_stream(engine, &agent, member.server),
             call,
-            liveness: Liveness::new(&engine.verifier, &agent, StreamKind::Standing),
+            liveness: Liveness::new(engine, &agent, StreamKind::Standing),
             reopen: None,
             first,
         }))),

@@ -7,7 +7,7 @@ use portico_ids::ServerId;
 
 use super::names;
 use crate::access::{Agent, Place};
-use crate::catalogue::{Endpoint, Member, Snapshot};
+use crate::catalogue::{Endpoint, Member, Snapshot, same_members};
 use crate::engine::Engine;
 
 /// How long it is believed what a caller may use through `/mcp`.
@@ -53,12 +53,7 @@ impl Scope {
 
     /// Whether the same is chosen of the same servers.
     pub(super) fn is_same(&self, other: &Self) -> bool {
-        let same = |a: &Member, b: &Member| {
-            (a.server, &a.alias, &a.tools, &a.prompts, &a.resources)
-                == (b.server, &b.alias, &b.tools, &b.prompts, &b.resources)
-        };
-        self.members().len() == other.members().len()
-            && self.members().iter().zip(other.members()).all(|(a, b)| same(a, b))
+        same_members(self.members(), other.members())
     }
 
     pub(super) fn members(&self) -> &[Member] {

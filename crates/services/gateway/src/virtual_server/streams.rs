@@ -1,4 +1,4 @@
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +7,7 @@ use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream;
+use portico_authn::Role;
 use portico_mcp_types::method;
 use portico_mcp_types::sse::{Decoder, SseEvent, keep_alive};
 use tokio::sync::mpsc;
@@ -66,8 +67,9 @@ struct Standing {
     sent: Instant,
     /// Cancelled with the session.
     session_over: CancellationToken,
-    /// The catalogue that `scope` was compared with.
+    /// The catalogue that `scope` was compared with, and the roles.
     snapshot: Arc<Snapshot>,
+    roles: Arc<BTreeMap<String, Role>>,
     ended: bool,
 }
 
@@ -79,8 +81,9 @@ pub(super) fn standing_response(parts: StandingParts) -> Response {
     let queue = parts.first.iter().cloned().collect();
     let session_over = parts.stream.as_ref().map(|stream| stream.session.ended.clone()).unwrap_or_default();
     let snapshot = Arc::clone(&parts.agent.snapshot);
+    let roles = Arc::clone(parts.engine.verifier.trust().load().roles());
     let standing =
-        Standing { parts, queue, tick, sent: Instant::now(), session_over, snapshot, ended: false };
+        Standing { parts, queue, tick, sent: Instant::now(), session_over, snapshot, roles, ended: false };
     let events = stream::unfold(standing, |mut standing| async move {
         let bytes = standing.next().await?;
         Some((Ok::<_, Infallible>(bytes), standing))
@@ -147,11 +150,12 @@ impl Standing {
     /// Whether the endpoint has other members by now, or is no longer there for this caller.
     fn is_outdated(&mut self) -> bool {
         let snapshot = self.parts.engine.catalogue.snapshot();
-        if Arc::ptr_eq(&snapshot, &self.snapshot) {
+        let roles = Arc::clone(self.parts.engine.verifier.trust().load().roles());
+        if Arc::ptr_eq(&snapshot, &self.snapshot) && Arc::ptr_eq(&roles, &self.roles) {
             return false;
         }
         let now = Scope::now(&self.parts.engine, &self.parts.agent, &snapshot);
-        self.snapshot = snapshot;
+        (self.snapshot, self.roles) = (snapshot, roles);
         match now {
             Some(now) if now.is_same(&self.parts.scope) => false,
             Some(_) => {
@@ -198,7 +202,7 @@ pub(crate) async fn get(
         messages,
         stream: Some(stream),
         request: None,
-        liveness: Liveness::new(&engine.verifier, agent, StreamKind::Standing),
+        liveness: Liveness::new(engine, agent, StreamKind::Standing),
         call,
         agent: Arc::clone(agent),
         scope,
