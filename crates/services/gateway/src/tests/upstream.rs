@@ -39,8 +39,14 @@ async fn a_stream_that_breaks_off_ends_with_an_error_of_the_same_id() {
 
 #[tokio::test]
 async fn a_slow_server_is_given_up() {
-    let bench = Bench::with(|settings| settings.upstream.answer_timeout_ms = 50).await;
+    let bench = Bench::new().await;
     let session = bench.initialize("2025-11-25").await;
+    // From now on, so that opening the session has all the time it needs.
+    let mut items = bench.demo();
+    if let Some(Value::Instance(item)) = &mut items[1].1.value {
+        item.timeout_ms = 50;
+    }
+    bench.catalogue(items);
     let answer = bench.in_session(&session, &call(4, "slow")).await;
     assert_eq!(answer.refusal(), (504, -32603, "upstream_timeout".to_owned()));
 }
