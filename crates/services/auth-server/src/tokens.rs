@@ -33,10 +33,17 @@ pub(crate) enum MintError {
     Refused(#[from] OAuthError),
 }
 
+/// Whose token is being made, and the moment that it will be issued at ([`App::issuing`]).
+#[derive(Debug, Clone)]
+pub(crate) struct Issuing {
+    pub(crate) subject: PrincipalId,
+    at: i64,
+}
+
 /// What a token shall say.
 #[derive(Debug, Clone)]
 pub(crate) struct Claimant<'a> {
-    pub(crate) subject: PrincipalId,
+    pub(crate) issuing: Issuing,
     pub(crate) client_id: &'a str,
     pub(crate) target: &'a Target,
     pub(crate) scopes: ScopeSet,
@@ -79,17 +86,22 @@ impl App {
         Ok(principal.roles)
     }
 
+    /// Begins a token. Whatever decides about it has to be read after this: a change that comes in between then
+    /// makes the token older than itself, and so revokes it (RS-27).
+    pub(crate) async fn issuing(&self, subject: PrincipalId) -> Result<Issuing, StoreError> {
+        let now = self.clock.now();
+        let revoked = self.stores.trust.get(&principal_key(&subject.to_string())).await?;
+        Ok(Issuing { at: revocation::issued_at(now, revoked.and_then(|row| row.not_before)), subject })
+    }
+
     /// Makes an access token (RFC 9068 §2) with the roles that count for its audience.
     pub(crate) async fn access_token(&self, claimant: Claimant<'_>) -> Result<TokenResponse, MintError> {
-        // In this order: a change that comes in between makes the token older than itself, and so revokes it.
-        let now = self.clock.now();
-        let revoked = self.stores.trust.get(&principal_key(&claimant.subject.to_string())).await?;
-        let iat = revocation::issued_at(now, revoked.and_then(|row| row.not_before));
-        let roles = self.check_target(&claimant.subject, claimant.target).await?;
+        let Issuing { subject, at: iat } = claimant.issuing;
+        let roles = self.check_target(&subject, claimant.target).await?;
         let lifetime = self.settings.token_lifetime().num_seconds();
         let claims = AccessTokenClaims {
             iss: self.resources.origin().to_owned(),
-            sub: claimant.subject,
+            sub: subject,
             aud: self.resources.uri(claimant.target),
             exp: iat + lifetime,
             iat,
@@ -123,7 +135,7 @@ impl App {
             ID_TOKEN,
             &IdTokenClaims {
                 iss: login.issuer.id(),
-                sub: claimant.subject.clone(),
+                sub: claimant.issuing.subject.clone(),
                 aud: claimant.client_id.to_owned(),
                 exp: now + self.settings.token_lifetime().num_seconds(),
                 iat: now,

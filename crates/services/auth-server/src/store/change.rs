@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Duration, Utc};
 use portico_db::{Conn, StoreError, Tx, idempotency, on_tx};
 use uuid::Uuid;
 
@@ -94,16 +95,18 @@ impl fmt::Debug for Repeatable {
 }
 
 /// What goes into the transaction of a change, beside the change.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Change {
     pub(crate) audit: AuditEntry,
+    /// Tells how long its transaction had to wait for others.
+    pub(super) begun: Instant,
     pub(crate) trust: Vec<TrustWrite>,
     pub(crate) repeatable: Option<Repeatable>,
 }
 
 impl Change {
     pub(crate) fn new(audit: AuditEntry) -> Self {
-        Self { audit, ..Self::default() }
+        Self { audit, begun: Instant::now(), trust: Vec::new(), repeatable: None }
     }
 
     pub(crate) fn publish(mut self, writes: impl IntoIterator<Item = TrustWrite>) -> Self {
@@ -118,8 +121,10 @@ impl Change {
 
     /// Writes everything that the change carries and commits.
     pub(super) async fn commit(&self, mut tx: Tx, revision: i64) -> Result<(), StoreError> {
+        // Tokens made while this waited for its turn are older than it.
+        let waited = Duration::from_std(self.begun.elapsed()).unwrap_or_default();
         for write in &self.trust {
-            write.apply(Conn::from(&mut tx), revision, self.audit.occurred_at).await?;
+            write.apply(Conn::from(&mut tx), revision, self.audit.occurred_at + waited).await?;
         }
         if let Some(answer) = &self.repeatable {
             answer.write(&mut tx, revision, self.audit.occurred_at).await?;
@@ -130,18 +135,19 @@ impl Change {
 }
 
 impl TrustEntry {
-    /// A revocation of a principal takes effect after every earlier one.
+    /// A revocation of a principal takes effect now, and after every earlier one.
     async fn after_earlier_ones(
         &self,
         conn: Conn<'_>,
         now: DateTime<Utc>,
     ) -> Result<Cow<'_, Self>, StoreError> {
         const SQL: &str = "SELECT not_before FROM trust_items WHERE key = $1";
-        let Some(wanted) = self.not_before else { return Ok(Cow::Borrowed(self)) };
+        let Some(made) = self.not_before else { return Ok(Cow::Borrowed(self)) };
+        let wanted = made.max(revocation::not_before(now));
         let earlier: Option<Option<DateTime<Utc>>> =
             on_tx!(conn, conn => sqlx::query_scalar(SQL).bind(&self.key).fetch_optional(conn).await?);
         let not_before = revocation::not_before_again(wanted, earlier.flatten(), now);
-        if not_before == wanted {
+        if not_before == made {
             return Ok(Cow::Borrowed(self));
         }
         Ok(Cow::Owned(postponed(self, not_before)))

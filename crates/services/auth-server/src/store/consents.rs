@@ -69,11 +69,17 @@ impl ConsentStore {
         tx.commit().await
     }
 
+    /// Forgets what a client was allowed, with the codes that it has not redeemed yet.
     pub(crate) async fn forget(&self, user: UserId, client_id: &str) -> Result<(), StoreError> {
-        const SQL: &str = "DELETE FROM consents WHERE user_id = $1 AND client_id = $2";
-        on_db!(&self.db, pool => {
-            sqlx::query(SQL).bind(user.as_uuid()).bind(client_id).execute(pool).await.map(drop)?;
-        });
-        Ok(())
+        const CONSENTS: &str = "DELETE FROM consents WHERE user_id = $1 AND client_id = $2";
+        const CODES: &str = "DELETE FROM authorization_codes \
+             WHERE user_id = $1 AND client_id = $2 AND redeemed_at IS NULL";
+        let mut tx = self.db.begin_write().await?;
+        for sql in [CONSENTS, CODES] {
+            on_tx!(&mut tx, conn => {
+                sqlx::query(sql).bind(user.as_uuid()).bind(client_id).execute(conn).await?.rows_affected()
+            });
+        }
+        tx.commit().await
     }
 }

@@ -160,6 +160,15 @@ impl FamilyStore {
         }))
     }
 
+    /// Lists the ids of the living families that a person gave a client.
+    pub(crate) async fn given(&self, user: UserId, client_id: &str) -> Result<Vec<Uuid>, StoreError> {
+        const SQL: &str = "SELECT id FROM token_families \
+             WHERE user_id = $1 AND client_id = $2 AND revoked_at IS NULL";
+        Ok(on_db!(&self.db, pool => {
+            sqlx::query_scalar(SQL).bind(user.as_uuid()).bind(client_id).fetch_all(pool).await?
+        }))
+    }
+
     /// Lists the ids of a client's living families, oldest use last.
     pub(crate) async fn of_client(&self, client_id: &str) -> Result<Vec<Uuid>, StoreError> {
         const SQL: &str = "SELECT id FROM token_families WHERE client_id = $1 AND revoked_at IS NULL";

@@ -385,3 +385,22 @@ async fn what_has_expired_is_swept_and_what_lives_stays() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn rs_27_a_revocation_counts_from_its_commit_and_not_from_its_request() {
+    for (label, db, _guard) in databases(schema()).await {
+        let stores = Stores::new(&db);
+        let write = crate::trust::principal_revoked("user:x", at(0), Duration::minutes(10));
+        let mut late = change(1).publish([write]);
+        late.begun = std::time::Instant::now().checked_sub(std::time::Duration::from_secs(5)).unwrap();
+        stores.trust.publish(&late).await.unwrap();
+        let row = stores.trust.get("revocation/principal/user:x").await.unwrap().unwrap();
+        assert!(row.not_before > Some(at(6)), "{label}: {row:?}");
+        let Some(portico_proto_auth::trust_item::Value::Revocation(told)) =
+            crate::trust::decode(&row).and_then(|item| item.value)
+        else {
+            panic!("{label}: no revocation")
+        };
+        assert_eq!(told.not_before.map(|at| at.seconds), row.not_before.map(|at| at.timestamp()), "{label}");
+    }
+}

@@ -1,8 +1,15 @@
 use http::StatusCode;
 use http::header::AUTHORIZATION;
+use portico_ids::PrincipalId;
+use portico_oauth_types::Scope;
+use secrecy::ExposeSecret as _;
 use serde_json::json;
 
-use super::harness::{CALLBACK, ORIGIN, Portico};
+use super::harness::{Browser, CALLBACK, ORIGIN, Portico, request};
+use crate::actor::{Actor, Deed};
+use crate::domain::resource::Target;
+use crate::tokens::Claimant;
+use crate::trust::principal_revoked;
 
 #[tokio::test]
 async fn as_29_revoking_answers_200_whatever_the_token_was() {
@@ -106,4 +113,60 @@ async fn userinfo_tells_who_is_logged_in_and_needs_openid() {
         assert!(answer.header("www-authenticate").starts_with("Bearer error=\"invalid_token\""));
     }
     assert_eq!(portico.get("/oauth2/userinfo").await.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn rs_27_a_change_while_a_token_is_being_made_revokes_it() {
+    let portico = Portico::start().await;
+    let app = portico.app();
+    let admin = app.stores.users.find("admin").await.unwrap().unwrap();
+    let token = |issuing| async {
+        let claimant = Claimant {
+            issuing,
+            client_id: "c",
+            target: &Target::Root,
+            scopes: Scope::Mcp.into(),
+            grant_id: None,
+            session: None,
+        };
+        app.access_token(claimant).await.unwrap().access_token.expose_secret().to_owned()
+    };
+    let counts = |token: &str| app.verifier.verify(token, &format!("{ORIGIN}/mcp")).is_ok();
+    let begun = app.issuing(PrincipalId::User(admin.id)).await.unwrap();
+    let principal = begun.subject.to_string();
+    let writes = [principal_revoked(&principal, app.clock.now(), app.settings.token_lifetime())];
+    let change = app.change(&Actor::service(), Deed::done("user.password", &principal, "")).publish(writes);
+    app.stores.users.set_password(admin.id, "$argon2id$new", &change).await.unwrap();
+    app.spread().await;
+    assert!(!counts(&token(begun).await));
+    assert!(counts(&token(app.issuing(PrincipalId::User(admin.id)).await.unwrap()).await));
+}
+
+#[tokio::test]
+async fn as_10_a_code_that_comes_again_and_again_is_recorded_once() {
+    let portico = Portico::start().await;
+    let client = portico.public_client(CALLBACK).await;
+    let answer = portico.authorize(&mut Browser::default(), &request(&client, CALLBACK)).await;
+    let code = answer.parameter("code").unwrap();
+    let tokens = portico.redeem(&client, CALLBACK, &code).await.json();
+    let again = || async { portico.redeem(&client, CALLBACK, &code).await };
+    again().await.is_error(StatusCode::BAD_REQUEST, "invalid_grant");
+    let refresh = tokens["refresh_token"].as_str().unwrap();
+    portico.refresh(&client, refresh).await.is_error(StatusCode::BAD_REQUEST, "invalid_grant");
+    let revision = portico.app().stores.trust.revision().await.unwrap();
+    again().await.is_error(StatusCode::BAD_REQUEST, "invalid_grant");
+    assert_eq!(portico.app().stores.trust.revision().await.unwrap(), revision);
+}
+
+#[tokio::test]
+async fn as_15_an_application_whose_access_was_taken_away_redeems_no_code() {
+    let portico = Portico::start().await;
+    let client = portico.public_client(CALLBACK).await;
+    let mut browser = Browser::default();
+    let answer = portico.authorize(&mut browser, &request(&client, CALLBACK)).await;
+    let code = answer.parameter("code").unwrap();
+    let page = browser.get(&portico, "/account").await;
+    let pairs = [("form", page.field("form")), ("client_id", client.clone())];
+    assert_eq!(browser.submit(&portico, "/account/applications", &pairs).await.status, StatusCode::OK);
+    portico.redeem(&client, CALLBACK, &code).await.is_error(StatusCode::BAD_REQUEST, "invalid_grant");
 }

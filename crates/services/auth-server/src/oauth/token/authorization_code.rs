@@ -48,12 +48,13 @@ pub(super) async fn grant(
         return Err(invalid_grant(REFUSED).into());
     }
     let target = authorized_target(app, client, &code.resource, &redemption.resources)?;
+    let issuing = app.issuing(PrincipalId::User(code.user_id)).await?;
     let user = app.stores.users.get(code.user_id).await?;
     let user = user
         .filter(|user| !user.disabled && user.epoch == code.user_epoch)
         .ok_or_else(|| invalid_grant(REFUSED))?;
     let claimant = Claimant {
-        subject: PrincipalId::User(user.id),
+        issuing,
         client_id: &client.client_id,
         target: &target,
         scopes: scopes::carried_over(code.scopes, None, &target),
@@ -73,7 +74,7 @@ pub(super) async fn grant(
     response.refresh_token = may_refresh(client).then(|| portico_ids::secret_token(&*app.rng));
     let first = response.refresh_token.as_ref().map(|token| secret_hash(token.expose_secret()));
     let family = family(*code, now);
-    let actor = context.actor.clone().acting_as(&claimant.subject, &client.client_id);
+    let actor = context.actor.clone().acting_as(&claimant.issuing.subject, &client.client_id);
     let entry = app.entry(&actor, Deed::done("token.issue", &family.resource, &user.username));
     app.stores.families.create(&family, first.as_deref(), &entry).await?;
     Ok(response)
@@ -117,16 +118,21 @@ async fn revoke(app: &App, actor: &Actor, code: Code) -> Result<(), Failure> {
     let writes = [grant_revoked(&grant, app.clock.now(), app.settings.token_lifetime())];
     let change = app.change(&actor, deed).publish(writes);
     tracing::warn!(client.id = code.client_id, "authorization code was used twice, its tokens are revoked");
-    if !app.stores.families.revoke(code.family_id, "code_reused", &change).await? {
-        app.stores.trust.publish(&change).await?;
-        // The first redemption may still be under way: a family that is dead already takes its place.
-        let now = app.clock.now();
-        let revoked = Family { revoked_at: Some(now), ..family(code, now) };
-        match app.stores.families.create(&revoked, None, &app.entry(&actor, deed)).await {
-            Ok(()) | Err(StoreError::AlreadyExists) => {}
+    let now = app.clock.now();
+    let killed = Family { revoked_at: Some(now), ..family(code, now) };
+    // Twice at most: the first redemption may come to its end between the two steps.
+    for _ in 0..2 {
+        if app.stores.families.revoke(killed.id, "code_reused", &change).await? {
+            app.spread().await;
+            return Ok(());
+        }
+        // It may still be under way: a dead family takes its place, and it gives no token.
+        match app.stores.families.create(&killed, None, &app.entry(&actor, deed)).await {
+            Ok(()) => return Ok(()),
+            Err(StoreError::AlreadyExists) => {}
             Err(error) => return Err(error.into()),
         }
     }
-    app.spread().await;
+    // It was dead already.
     Ok(())
 }

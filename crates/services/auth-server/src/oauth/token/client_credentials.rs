@@ -8,6 +8,7 @@ use crate::app::App;
 use crate::domain::{authorization, scopes};
 use crate::http::context::Context;
 use crate::http::failure::Failure;
+use crate::oauth::client_auth::refused;
 use crate::store::service_accounts::ServiceAccount;
 use crate::tokens::Claimant;
 
@@ -25,11 +26,16 @@ pub(super) async fn grant(
         .into_iter()
         .fold(granted, ScopeSet::without);
     let client_id = account.id.to_string();
-    let subject = PrincipalId::ServiceAccount(account.id);
-    let actor = context.actor.clone().acting_as(&subject, &client_id);
+    let issuing = app.issuing(PrincipalId::ServiceAccount(account.id)).await?;
+    // What authenticated it was read before; it must still hold.
+    let now = app.stores.service_accounts.get(account.id).await?;
+    if !now.is_some_and(|now| !now.disabled && now.secret_hash == account.secret_hash) {
+        return Err(refused().into());
+    }
+    let actor = context.actor.clone().acting_as(&issuing.subject, &client_id);
     let response = app
         .access_token(Claimant {
-            subject,
+            issuing,
             client_id: &client_id,
             target: &target,
             scopes: granted,

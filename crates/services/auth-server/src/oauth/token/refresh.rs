@@ -42,6 +42,7 @@ pub(super) async fn grant(
     }
     let target = authorized_target(app, client, &family.resource, &renewal.resources)?;
     let scopes = narrowed(&family, renewal.scope, &target)?;
+    let issuing = app.issuing(PrincipalId::User(family.user_id)).await?;
     let user = app.stores.users.get(family.user_id).await?.filter(|user| !user.disabled);
     let epoch = user.as_ref().map(|user| user.epoch);
     let actor = context.actor.clone().acting_as(PrincipalId::User(family.user_id), &client.client_id);
@@ -53,7 +54,7 @@ pub(super) async fn grant(
     };
     let Some(user) = user else { return Err(invalid_grant(REFUSED).into()) };
     let claimant = Claimant {
-        subject: PrincipalId::User(user.id),
+        issuing,
         client_id: &client.client_id,
         target: &target,
         scopes,

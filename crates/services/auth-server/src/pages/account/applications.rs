@@ -36,14 +36,11 @@ async fn remove(app: &App, form: &Form) -> Result<(), Failure> {
     let user = form.signed_in.user.id;
     let client_id = form.parameters.get("client_id").unwrap_or_default();
     app.stores.consents.forget(user, client_id).await?;
-    for family in app.stores.families.alive(user, app.clock.now()).await? {
-        if family.client_id == client_id {
-            let grant = family.id.to_string();
-            let writes = [grant_revoked(&grant, app.clock.now(), app.settings.token_lifetime())];
-            let change =
-                app.change(&form.actor, Deed::done("grant.revoke", &grant, client_id)).publish(writes);
-            app.stores.families.revoke(family.id, "person", &change).await?;
-        }
+    for family in app.stores.families.given(user, client_id).await? {
+        let grant = family.to_string();
+        let writes = [grant_revoked(&grant, app.clock.now(), app.settings.token_lifetime())];
+        let change = app.change(&form.actor, Deed::done("grant.revoke", &grant, client_id)).publish(writes);
+        app.stores.families.revoke(family, "person", &change).await?;
     }
     app.spread().await;
     Ok(())

@@ -138,7 +138,7 @@ impl Fixture {
     pub(super) async fn token(&self, subject: &PrincipalId, scopes: &str) -> String {
         let scopes: ScopeSet = scopes.parse().unwrap();
         let claimant = Claimant {
-            subject: subject.clone(),
+            issuing: self.app.issuing(subject.clone()).await.unwrap(),
             client_id: "test-client",
             target: &Target::Api,
             scopes,
