@@ -26,15 +26,17 @@ async function inspect(...more) {
     { env: { ...process.env, HOME: home, BROWSER: "true", MCP_AUTO_OPEN_ENABLED: "true" }, stdio: ["ignore", "pipe", "pipe"] },
   );
   let [output, errors, signedIn] = ["", "", 0];
-  const read = async (chunk) => {
-    const asked = /https?:\/\/\S+\/oauth2\/authorize\?\S+/.exec(chunk);
-    if (asked && !signedIn++) await fetch(await signIn(asked[0], ready));
+  const read = async () => {
+    const asked = /https?:\/\/\S+\/oauth2\/authorize\?\S+(?=\s)/.exec(errors);
+    if (!asked || signedIn) return;
+    signedIn++;
+    await fetch(await signIn(asked[0], ready));
   };
   const problems = [];
   child.stdout.on("data", (chunk) => (output += chunk));
   child.stderr.on("data", (chunk) => {
     errors += chunk;
-    read(String(chunk)).catch((error) => problems.push(error));
+    read().catch((error) => problems.push(error));
   });
   const limit = setTimeout(() => child.kill(), 40_000);
   const code = await new Promise((ended) => child.on("close", ended));
