@@ -9,10 +9,12 @@ mod logs;
 mod metrics;
 mod otlp;
 mod settings;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod trace_context;
 
 pub use correlation::{CORRELATION_HEADER, CorrelationId};
 pub use init::{Guard, TelemetryError, init};
 pub use metrics::{METRICS_CONTENT_TYPE, Metrics};
 pub use settings::{LogFormat, TelemetrySettings};
-pub use trace_context::TraceContext;
+pub use trace_context::{TraceContext, is_exported};

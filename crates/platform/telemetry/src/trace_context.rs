@@ -191,7 +191,7 @@ impl TraceContext {
 
     /// Makes `span` a child of the caller's span. Call it before the span is entered; free when OTLP is off.
     pub fn adopt(&self, span: &Span) {
-        if !exports(span) {
+        if !is_exported(span) {
             return;
         }
         if let Some(parent) = self.span_context() {
@@ -202,7 +202,7 @@ impl TraceContext {
 
     /// Links `span` to the caller's span without becoming its child, as for work that an event started.
     pub fn link(&self, span: &Span) {
-        if !exports(span) {
+        if !is_exported(span) {
             return;
         }
         if let Some(cause) = self.span_context() {
@@ -213,7 +213,7 @@ impl TraceContext {
     /// Returns what the next hop shall get: `span` as the parent when OTLP is on, `self` unchanged when it is off.
     #[must_use]
     pub fn outgoing(&self, span: &Span) -> Self {
-        if !exports(span) {
+        if !is_exported(span) {
             return self.clone();
         }
         let context = span.context();
@@ -246,7 +246,8 @@ impl TraceContext {
 }
 
 /// Tells whether `span` is exported by OTLP: one look at the subscriber, nothing is built.
-fn exports(span: &Span) -> bool {
+#[must_use]
+pub fn is_exported(span: &Span) -> bool {
     span.with_subscriber(|(_, dispatch)| dispatch.downcast_ref::<OtlpMarker>().is_some()).unwrap_or(false)
 }
 
