@@ -20,6 +20,7 @@ use crate::engine::Engine;
 use crate::metadata::{Challenge, challenge};
 use crate::refusal::{Reason, Refusal};
 use crate::session::Binding;
+use crate::trace::step;
 
 /// Decides about every request (RS-26): token, scope, role, rate.
 #[derive(Debug)]
@@ -116,8 +117,9 @@ impl Access {
         if uri.query().is_some_and(|query| query.contains("access_token=")) {
             tracing::warn!(path = uri.path(), "a token came in the query string and is ignored (RS-24)");
         }
-        let principal = self.authenticate(headers, &place)?;
-        self.authorize(&principal, &place)?;
+        let call = tracing::Span::current();
+        let principal = step!(&call, "gateway.authn").in_scope(|| self.authenticate(headers, &place))?;
+        step!(&call, "gateway.authz").in_scope(|| self.authorize(&principal, &place))?;
         let subject = principal.id.to_string();
         self.count(&subject)?;
         Ok(Agent { principal, subject, place, snapshot })

@@ -3,16 +3,21 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use portico_clock::SharedClock;
 use portico_ids::{AuditId, SharedRng};
+use portico_mcp_types::{CallParams, Envelope, Splice};
 use portico_proto_registry::AuditRecord;
-use portico_telemetry::{CorrelationId, TraceContext};
+use portico_telemetry::trace_context::TRACEPARENT;
+use portico_telemetry::{CorrelationId, TraceContext, is_exported};
 use tokio::time::Instant;
+use tracing::Span;
 
 use crate::access::OpenCall;
 use crate::audit::AuditLog;
 use crate::metrics::{AGENT_GONE, GatewayMetrics, OK};
 use crate::refusal::{Outcome, Refusal};
+use crate::trace::step;
 
 /// What every call needs to leave its record.
 #[derive(Debug, Clone)]
@@ -43,7 +48,10 @@ pub(crate) struct Details {
     recorder: Arc<Recorder>,
     started: Instant,
     pub(crate) correlation: CorrelationId,
+    /// What goes to servers; names the call's newest step as the parent where spans are exported.
     pub(crate) trace: TraceContext,
+    /// The call's own span, open until the call is over.
+    pub(crate) span: Span,
     pub(crate) peer: String,
     pub(crate) principal: String,
     pub(crate) client_id: String,
@@ -80,6 +88,7 @@ impl Call {
             started: Instant::now(),
             correlation,
             trace: TraceContext::default(),
+            span: Span::none(),
             peer: String::new(),
             principal: String::new(),
             client_id: String::new(),
@@ -97,6 +106,7 @@ impl Call {
     pub(crate) fn sibling(&self, action: &str) -> Self {
         let mut call = Self::begin(Arc::clone(&self.recorder), self.correlation.clone(), action);
         call.trace.clone_from(&self.trace);
+        call.span.clone_from(&self.span);
         call.peer.clone_from(&self.peer);
         call.principal.clone_from(&self.principal);
         call.client_id.clone_from(&self.client_id);
@@ -112,6 +122,30 @@ impl Details {
 
     pub(crate) fn refused(&mut self, refusal: &Refusal) {
         self.finish(refusal.reason.outcome(), refusal.reason.as_str());
+    }
+
+    /// Begins the step that calls a server; what the server gets names it as the parent.
+    pub(crate) fn upstream_step(&mut self) -> Span {
+        let step = step!(&self.span, "gateway.upstream");
+        self.trace = self.trace.outgoing(&step);
+        step
+    }
+
+    /// Puts the parent that the server gets into `_meta` too, where the agent has put its own.
+    pub(crate) fn traced_body(&self, body: Bytes) -> Bytes {
+        if !is_exported(&self.span) || memchr::memmem::find(&body, TRACEPARENT.as_bytes()).is_none() {
+            return body;
+        }
+        self.with_parent(&body).unwrap_or(body)
+    }
+
+    fn with_parent(&self, body: &Bytes) -> Option<Bytes> {
+        let envelope = Envelope::parse(body).ok()?;
+        let params = CallParams::parse(envelope.params).ok()?;
+        let (raw, parent) = (params.meta.get(TRACEPARENT)?, self.trace.traceparent()?);
+        let mut splice = Splice::new(body);
+        splice.replace_text(raw, &parent.to_string());
+        Some(splice.apply())
     }
 
     /// Nothing is to be recorded, as for a preflight.
@@ -143,6 +177,7 @@ impl Details {
         if self.principal.is_empty() && !self.recorder.anonymous_may_be_recorded() {
             return;
         }
+        let _step = step!(&self.span, "gateway.audit").entered();
         self.recorder.audit.append(&self.audit_record(outcome, reason, elapsed));
     }
 

@@ -9,7 +9,7 @@ use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, X_CONTENT_TYPE_OP
 use http::request::Parts;
 use http::{HeaderValue, Method, Request};
 use portico_mcp_types::{Body as Message, CallParams, Id, Kind, PROTOCOL_VERSION, SESSION_ID};
-use portico_telemetry::{CORRELATION_HEADER, CorrelationId, TraceContext};
+use portico_telemetry::{CORRELATION_HEADER, CorrelationId, TraceContext, is_exported};
 use portico_transport::PeerAddr;
 use tracing::Instrument;
 
@@ -34,7 +34,7 @@ pub(crate) async fn serve(State(engine): State<Arc<Engine>>, request: Request<Bo
     let recorder = &engine.recorder;
     let correlation = CorrelationId::from_headers(&head.headers, &*recorder.clock, &*recorder.rng);
     let mut call = Call::begin(Arc::clone(recorder), correlation.clone(), head.method.as_str());
-    call.trace = TraceContext::from_headers(&head.headers);
+    let span = begin_span(&mut call, &TraceContext::from_headers(&head.headers));
     if let Some(PeerAddr(address)) = head.extensions.get() {
         call.peer = address.ip().to_string();
     }
@@ -46,7 +46,7 @@ pub(crate) async fn serve(State(engine): State<Arc<Engine>>, request: Request<Bo
             Err(refusal) => Err((refusal, call)),
         }
     };
-    let mut response = match served.await {
+    let mut response = match served.instrument(span).await {
         Ok(response) => response,
         Err((refusal, mut call)) => {
             call.refused(&refusal);
@@ -87,14 +87,8 @@ async fn admit(engine: &Arc<Engine>, head: &Parts, body: Body, mut call: Call) -
     };
     match head.method {
         Method::POST => post(engine, head, body, agent, call).await,
-        Method::GET => {
-            let span = begin_span(&mut call);
-            session_era::get(engine, head, agent, call).instrument(span).await
-        }
-        Method::DELETE => {
-            let span = begin_span(&mut call);
-            session_era::delete(engine, head, agent, call).instrument(span).await
-        }
+        Method::GET => session_era::get(engine, head, agent, call).await,
+        Method::DELETE => session_era::delete(engine, head, agent, call).await,
         _ => Err((Refusal::new(Reason::MethodNotAllowed, "send POST, GET or DELETE"), call)),
     }
 }
@@ -148,10 +142,8 @@ async fn post(engine: &Arc<Engine>, head: &Parts, body: Body, agent: Arc<Agent>,
         params.meta.text("tracestate").as_deref(),
         params.meta.text("baggage").as_deref(),
     );
-    if !meta.is_empty() {
-        call.trace = meta.or(std::mem::take(&mut call.trace));
-    }
-    let span = begin_span(&mut call);
+    call.span.record("mcp.method", call.action.as_str());
+    let span = if meta.is_empty() { call.span.clone() } else { go_on_from(&mut call, meta, head) };
     let inbound = Inbound { head, agent: &agent, body: &body, envelope: &envelope, params: &params };
     let dispatched = async {
         match classify(&envelope, &params, text(head, &PROTOCOL_VERSION), session) {
@@ -165,16 +157,36 @@ async fn post(engine: &Arc<Engine>, head: &Parts, body: Body, agent: Arc<Agent>,
     Ok(served.unwrap_or_else(|(refusal, call)| answered(&refusal, envelope.id, call)))
 }
 
-/// The call's part of the caller's trace; what goes to servers names it as the parent.
-fn begin_span(call: &mut Call) -> tracing::Span {
+/// The call's part of the caller's trace.
+fn begin_span(call: &mut Call, caller: &TraceContext) -> tracing::Span {
     let span = tracing::info_span!(
+        parent: None,
         "gateway.call",
-        mcp.method = call.action,
+        mcp.method = tracing::field::Empty,
         correlation_id = call.correlation.as_str()
     );
-    call.trace.adopt(&span);
-    call.trace = call.trace.outgoing(&span);
+    caller.adopt(&span);
+    call.trace = caller.outgoing(&span);
+    if is_exported(&span) {
+        call.span = span.clone();
+    }
     span
+}
+
+/// Takes in the trace context of `_meta`. A trace that only `_meta` tells of is known when admission is over: the message
+/// is part of it, and linked to its admission.
+fn go_on_from(call: &mut Call, meta: TraceContext, head: &Parts) -> tracing::Span {
+    let admission = std::mem::take(&mut call.trace);
+    let told_late =
+        meta.traceparent().is_some() && TraceContext::from_headers(&head.headers).traceparent().is_none();
+    if told_late && is_exported(&call.span) {
+        let span = begin_span(call, &meta);
+        admission.link(&span);
+        span.record("mcp.method", call.action.as_str());
+        return span;
+    }
+    call.trace = meta.or(admission).outgoing(&call.span);
+    call.span.clone()
 }
 
 /// One message of an admitted caller.

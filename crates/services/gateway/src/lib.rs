@@ -32,6 +32,7 @@ mod stateless;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod trace;
 mod upstream;
 mod virtual_server;
 

@@ -15,6 +15,7 @@ use portico_mcp_types::{
     Kind, MCP_METHOD, MCP_NAME, MCP_PARAM_PREFIX, Object, PROTOCOL_VERSION, Revision, Splice, code,
     encode_value, method,
 };
+use tracing::Instrument;
 
 use crate::access::{Agent, Liveness, Place, StreamKind};
 use crate::call::Call;
@@ -47,8 +48,9 @@ pub(crate) async fn serve(engine: &Arc<Engine>, inbound: &Inbound<'_>, call: Cal
 }
 
 async fn pass(engine: &Arc<Engine>, inbound: &Inbound<'_>, server: ServerId, mut call: Call) -> Served {
+    let step = call.upstream_step();
     let leg = StatelessLeg { engine, inbound, server, call: &call };
-    let (answer, rewrite) = match leg.exchange().await {
+    let (answer, rewrite) = match leg.exchange().instrument(step).await {
         Ok(answered) => answered,
         Err(refusal) => return Err((refusal, call)),
     };
@@ -156,7 +158,7 @@ impl StatelessLeg<'_> {
             let bound = Bound::new(agent, &digest);
             splice.replace_text(raw, &self.engine.handles.open(Handle::RequestState, &bound, &sealed)?);
         }
-        Ok((spliced(splice, body), task))
+        Ok((self.call.traced_body(spliced(splice, body)), task))
     }
 
     /// Notes which parameters of tools are mirrored, and leaves out tools whose annotations are invalid.

@@ -1,5 +1,6 @@
 //! The gateway from its door to a server and back.
 
+mod documentation;
 mod door;
 mod limits;
 mod registry;
@@ -7,4 +8,5 @@ mod session_era;
 mod stateless;
 mod streams;
 mod tasks;
+mod traces;
 mod upstream;

@@ -5,6 +5,7 @@ use http::StatusCode;
 use portico_ids::ServerId;
 use portico_mcp_types::sse::SseEvent;
 use portico_mcp_types::{Kind, Object, PROTOCOL_VERSION, Revision, Splice, code, method, result_answer};
+use tracing::Instrument;
 
 use super::{Leg, session_of, single};
 use crate::access::{Liveness, StreamKind};
@@ -71,13 +72,14 @@ async fn pass(
     server: ServerId,
     mut call: Call,
 ) -> Served {
+    let step = call.upstream_step();
     let mut splice = Splice::new(inbound.body);
     let body = match open_handles(engine, inbound, server, &mut splice) {
-        Ok(_) => spliced(splice, inbound.body),
+        Ok(_) => call.traced_body(spliced(splice, inbound.body)),
         Err(refusal) => return Err((refusal, call)),
     };
     let leg = Leg { engine, agent: inbound.agent, session, server, call: &call };
-    let (answer, open) = match leg.exchange(body).await {
+    let (answer, open) = match leg.exchange(body).instrument(step).await {
         Ok(answered) => answered,
         Err(refusal) => return Err((refusal, call)),
     };

@@ -6,6 +6,7 @@ use futures_util::future::join_all;
 use http::{HeaderValue, StatusCode};
 use portico_ids::ServerId;
 use portico_mcp_types::{Kind, Object, Revision, Splice, method, result_answer};
+use tracing::Instrument;
 
 use super::asker::Asker;
 use super::listed::What;
@@ -145,10 +146,11 @@ impl VirtualSession<'_> {
         }
     }
 
-    async fn forward(self, server: ServerId, body: Bytes, call: Call) -> Served {
+    async fn forward(self, server: ServerId, body: Bytes, mut call: Call) -> Served {
         let Self { engine, inbound, session, .. } = self;
+        let step = call.upstream_step();
         let leg = Leg { engine, agent: inbound.agent, session, server, call: &call };
-        let (answer, open) = match leg.exchange(body).await {
+        let (answer, open) = match leg.exchange(call.traced_body(body)).instrument(step).await {
             Ok(answered) => answered,
             Err(refusal) => return Err((refusal, call)),
         };

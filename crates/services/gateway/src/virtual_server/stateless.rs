@@ -3,6 +3,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 use portico_mcp_types::{CallParams, Envelope, Kind, MCP_NAME, encode_value, method, result_answer};
+use tracing::Instrument;
 
 use super::asker::Asker;
 use super::listed::What;
@@ -81,7 +82,7 @@ async fn find<'a>(asker: &Asker, scope: &'a Scope, inbound: &Inbound<'_>) -> Res
     }
 }
 
-async fn forward(engine: &Arc<Engine>, inbound: &Inbound<'_>, found: Found<'_>, call: Call) -> Served {
+async fn forward(engine: &Arc<Engine>, inbound: &Inbound<'_>, found: Found<'_>, mut call: Call) -> Served {
     let Found { member, body, name } = found;
     let mut head = inbound.head.clone();
     if let Some(name) = name
@@ -99,8 +100,9 @@ async fn forward(engine: &Arc<Engine>, inbound: &Inbound<'_>, found: Found<'_>, 
     };
     let inbound =
         Inbound { head: &head, agent: inbound.agent, body: &body, envelope: &envelope, params: &params };
+    let step = call.upstream_step();
     let leg = StatelessLeg { engine, inbound: &inbound, server: member.server, call: &call };
-    match leg.exchange().await {
+    match leg.exchange().instrument(step).await {
         Ok((answer, rewrite)) => {
             let relabel = Relabel::new(engine, inbound.agent, member.server, rewrite);
             deliver(engine, &inbound, answer, Rewrite::Member(Box::new(relabel)), call).await
