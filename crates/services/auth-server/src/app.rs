@@ -14,6 +14,7 @@ use secrecy::SecretString;
 
 use crate::actor::{Actor, Deed};
 use crate::catalogue::Catalogue;
+use crate::client_documents::ClientDocuments;
 use crate::counters::Counters;
 use crate::domain::resource::Resources;
 use crate::limits::Limits;
@@ -44,6 +45,7 @@ pub(crate) struct App {
     pub(crate) limits: Limits,
     /// Names of client assertions that were used.
     pub(crate) assertions: TtlMap,
+    pub(crate) documents: ClientDocuments,
     /// Authorization requests that clients have pushed.
     pub(crate) pushed: TtlMap,
     pub(crate) counters: Counters,

@@ -3,6 +3,7 @@
 pub(crate) mod authorization;
 pub(crate) mod builtin;
 pub(crate) mod client;
+pub(crate) mod client_document;
 pub(crate) mod entitlement;
 pub(crate) mod issuer;
 pub(crate) mod key_schedule;

@@ -5,6 +5,7 @@ mod actor;
 mod app;
 mod browser;
 mod catalogue;
+mod client_documents;
 mod counters;
 mod domain;
 mod http;
@@ -33,4 +34,6 @@ pub use seed::{
     ensure_cli_client, ensure_service_account, seed,
 };
 pub use server::{AuthServer, BuildError, Dependencies};
-pub use settings::{AuthServerSettings, InvalidSettings, RegistrationMode, RegistrationSettings};
+pub use settings::{
+    AuthServerSettings, ClientDocumentSettings, InvalidSettings, RegistrationMode, RegistrationSettings,
+};

@@ -13,6 +13,10 @@ const REGISTER_ALL: Limit = Limit { per_minute: 600, burst: 100 };
 const PUSH: Limit = Limit { per_minute: 300, burst: 60 };
 /// Pushed requests from everywhere together: what the table of them holds.
 const PUSH_ALL: Limit = Limit { per_minute: 6000, burst: 1000 };
+/// Documents of clients that are read because of one address, failures included (AS-32).
+const DOCUMENT: Limit = Limit { per_minute: 60, burst: 20 };
+/// Documents that are read because of everybody together.
+const DOCUMENT_ALL: Limit = Limit { per_minute: 600, burst: 100 };
 /// Sign-ins to one account from everywhere are this many times those from one address.
 const ACCOUNT_FACTOR: u32 = 10;
 
@@ -23,6 +27,11 @@ pub(crate) struct Limited {
 }
 
 impl Limited {
+    /// Something that may be tried again after a time.
+    pub(crate) const fn after(retry_after: Duration) -> Self {
+        Self { retry_after }
+    }
+
     /// Whole seconds, at least one.
     pub(crate) fn seconds(self) -> u64 {
         self.retry_after.as_secs() + 1
@@ -60,6 +69,12 @@ impl Limits {
     pub(crate) fn register(&self, address: &str) -> Result<(), Limited> {
         self.take("auth.register", address, REGISTER)?;
         self.take("auth.register_all", "", REGISTER_ALL)
+    }
+
+    /// One reading of a client's document for an address.
+    pub(crate) fn document(&self, address: &str) -> Result<(), Limited> {
+        self.take("auth.document", address, DOCUMENT)?;
+        self.take("auth.document_all", "", DOCUMENT_ALL)
     }
 
     /// One pushed authorization request from an address.

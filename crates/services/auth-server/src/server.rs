@@ -13,6 +13,7 @@ use portico_db::{Db, StoreError};
 use portico_feed::{Batch, DiskCopy, Follower};
 use portico_ids::SharedRng;
 use portico_oauth_types::{InvalidResource, ResourceUri};
+use portico_outbound::OutboundClient;
 use portico_process::{Readiness, Tasks};
 use portico_proto_registry as registry;
 use portico_proto_registry::catalogue_service_client::CatalogueServiceClient;
@@ -26,6 +27,7 @@ use tonic::service::Routes;
 use crate::actor::{Actor, Deed};
 use crate::app::{App, Shared};
 use crate::catalogue::Catalogue;
+use crate::client_documents::ClientDocuments;
 use crate::counters::Counters;
 use crate::domain::resource::{Resources, Target};
 use crate::limits::Limits;
@@ -66,6 +68,8 @@ pub struct Dependencies {
     pub handles: HandleSealer,
     /// To the registry, as `auth-server`.
     pub registry: Link,
+    /// Reads the metadata of clients whose id is its address.
+    pub outbound: OutboundClient,
     pub metrics: Metrics,
     pub readiness: Readiness,
     /// Serves the watchers of the trust feed.
@@ -85,6 +89,8 @@ pub enum BuildError {
     Keys(String),
     #[error("passwords cannot be hashed")]
     Passwords,
+    #[error("client metadata cannot be read from other hosts")]
+    Outbound(#[from] portico_outbound::BuildError),
     #[error("public_origin cannot be used as an audience")]
     Audience(#[from] InvalidResource),
 }
@@ -147,6 +153,11 @@ impl AuthServer {
                 settings.sign_ins_per_minute,
             ),
             assertions: deps.coordination.ttl_map("auth.assertions"),
+            documents: ClientDocuments::new(
+                &settings.client_documents,
+                deps.outbound,
+                deps.coordination.ttl_map("auth.client_documents"),
+            )?,
             pushed: deps.coordination.ttl_map("auth.pushed"),
             counters: Counters::register(&deps.metrics),
             clock: deps.clock,

@@ -26,6 +26,8 @@ pub struct AuthServerSettings {
     pub sign_ins_per_minute: u32,
     /// Dynamic client registration (RFC 7591).
     pub registration: RegistrationSettings,
+    /// Clients whose id is the address of their metadata.
+    pub client_documents: ClientDocumentSettings,
     /// Where the last catalogue is kept, so that a start does not need the registry.
     pub catalogue_file: Option<PathBuf>,
 }
@@ -38,6 +40,24 @@ pub struct RegistrationSettings {
     pub mode: RegistrationMode,
     /// The token that `mode = "token"` asks for (RFC 7591 §3).
     pub initial_access_token: Option<Secret>,
+}
+
+/// Which clients may show where their metadata is instead of registering (Client ID Metadata Documents).
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ClientDocumentSettings {
+    /// Whether such clients are accepted; it needs outbound https.
+    pub enabled: bool,
+    /// The only hosts whose clients are accepted, without ports; empty: every host.
+    pub allowed_hosts: Vec<String>,
+    /// Whether metadata may be read from private addresses that outbound requests may go to: for tests.
+    pub allow_private: bool,
+}
+
+impl Default for ClientDocumentSettings {
+    fn default() -> Self {
+        Self { enabled: true, allowed_hosts: Vec::new(), allow_private: false }
+    }
 }
 
 /// Who may register clients.
@@ -63,6 +83,7 @@ impl Default for AuthServerSettings {
             password_hashes_at_once: 2,
             sign_ins_per_minute: 10,
             registration: RegistrationSettings::default(),
+            client_documents: ClientDocumentSettings::default(),
             catalogue_file: None,
         }
     }

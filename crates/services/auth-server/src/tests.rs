@@ -1,6 +1,7 @@
 //! The auth-server as clients and browsers see it, on SQLite, with a clock that the test moves.
 
 mod authorize;
+mod client_documents;
 mod client_profiles;
 mod discovery;
 mod harness;
@@ -9,4 +10,5 @@ mod par;
 mod registration;
 mod revocation;
 mod service_accounts;
+mod site;
 mod token;

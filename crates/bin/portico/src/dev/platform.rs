@@ -171,6 +171,7 @@ impl Shared {
             sealer: self.sealer.clone(),
             handles: self.handles.clone(),
             registry: self.exchange.link(REGISTRY, PeerIdentity::new(AUTH_SERVER)),
+            outbound: self.outbound.clone(),
             metrics: ground.metrics.clone(),
             readiness: ground.readiness.clone(),
             tasks: ground.tasks.clone(),

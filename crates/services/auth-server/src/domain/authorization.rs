@@ -1,5 +1,7 @@
 //! An authorization under way: what was asked, and what has to happen before a code may be given.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Duration, Utc};
 use portico_oauth_types::{
     AuthorizationRequest, CodeChallenge, OAuthError, OAuthErrorCode, Parameters, Prompt, RedirectUri,
@@ -33,6 +35,8 @@ pub(crate) struct Pending {
     pub(crate) must_consent: bool,
     /// The login must be at least this new.
     pub(crate) login_after: Option<DateTime<Utc>>,
+    /// What the client was when it asked, [`Client::metadata_hash`].
+    pub(crate) client_hash: String,
     pub(crate) asked_at: DateTime<Utc>,
 }
 
@@ -139,6 +143,7 @@ pub(crate) fn check(
         nonce: request.nonce,
         must_consent: request.prompt == Some(Prompt::Consent) || !Client::remembers_consent(redirect_uri),
         login_after,
+        client_hash: URL_SAFE_NO_PAD.encode(context.client.metadata_hash()),
         asked_at: context.now,
     };
     Ok((pending, target, request.prompt))
@@ -164,6 +169,11 @@ pub(crate) fn next_step(
 }
 
 impl Pending {
+    /// Tells whether the client is still what it was when it asked.
+    pub(crate) fn is_of(&self, client: &Client) -> bool {
+        self.client_hash == URL_SAFE_NO_PAD.encode(client.metadata_hash())
+    }
+
     pub(crate) fn is_alive(&self, now: DateTime<Utc>) -> bool {
         now < self.asked_at + PENDING_FOR
     }

@@ -33,6 +33,8 @@ pub(crate) enum Registration {
     Static,
     /// It comes with Portico.
     Builtin,
+    /// Its id is the address of its metadata; swept away when unused.
+    Document,
 }
 
 impl Registration {
@@ -41,6 +43,7 @@ impl Registration {
             Self::Dynamic => "dynamic",
             Self::Static => "static",
             Self::Builtin => "builtin",
+            Self::Document => "document",
         }
     }
 }
@@ -54,7 +57,7 @@ impl FromStr for Registration {
     type Err = UnknownRegistration;
 
     fn from_str(text: &str) -> Result<Self, UnknownRegistration> {
-        [Self::Dynamic, Self::Static, Self::Builtin]
+        [Self::Dynamic, Self::Static, Self::Builtin, Self::Document]
             .into_iter()
             .find(|kind| kind.as_str() == text)
             .ok_or(UnknownRegistration)
@@ -91,8 +94,14 @@ impl Client {
             || matches!((authorized, wanted), (Target::Root, Target::Endpoint(_)))
     }
 
-    /// Hashes what a person sees when asked: a consent holds for exactly that (AS-15).
+    /// Hashes what a person sees when asked: a consent holds for exactly that (AS-15). Of a document that its server
+    /// can change, everything counts.
     pub(crate) fn metadata_hash(&self) -> Vec<u8> {
+        if self.registration == Registration::Document {
+            // Strings, lists and names of ours always serialise.
+            let all = serde_json::to_vec(&self.metadata).unwrap_or_default();
+            return digest(&SHA256, &all).as_ref().to_vec();
+        }
         let mut shown = self.name().to_owned();
         for text in self
             .metadata

@@ -85,7 +85,7 @@ async fn receive(app: &App, context: &Context, parameters: Parameters) -> Result
         OAuthError::new(OAuthErrorCode::InvalidRequest, message)
     };
     let client_id = parameters.get("client_id").ok_or_else(unknown)?;
-    let client = app.stores.clients.get(client_id).await?.ok_or_else(unknown)?;
+    let client = app.client(&context.actor, client_id).await?.ok_or_else(unknown)?;
     let pushed = par::take(app, &context.issuer, &client, &parameters).await?;
     let redirect_uri = match &pushed {
         Some(pushed) => flow::redirect_uri(&pushed.pending)?,

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::app::{App, secret_hash};
 use crate::domain::client::Client;
-use crate::domain::issuer::Issuer;
+use crate::http::context::Context;
 use crate::http::failure::Failure;
 use crate::jws;
 use crate::store::service_accounts::ServiceAccount;
@@ -60,13 +60,14 @@ enum OneOrMany {
 /// Authenticates the client of a request. Unknown clients and wrong secrets look alike.
 pub(crate) async fn authenticate(
     app: &App,
-    issuer: &Issuer,
+    context: &Context,
     headers: &HeaderMap,
     parameters: &Parameters,
 ) -> Result<Authenticated, Failure> {
     let header = headers.get(AUTHORIZATION).map(|value| value.to_str().unwrap_or_default());
     match ClientAuthentication::from_request(header, parameters)? {
         ClientAuthentication::Public { client_id } => {
+            // Nothing of a public client's document is needed here that was not checked when the person was asked.
             let client = app.stores.clients.get(&client_id).await?.ok_or_else(refused)?;
             match client.metadata.token_endpoint_auth_method {
                 AuthMethod::None => Ok(Authenticated::Public(client)),
@@ -75,7 +76,7 @@ pub(crate) async fn authenticate(
         }
         ClientAuthentication::Secret { client_id, secret, .. } => by_secret(app, &client_id, &secret).await,
         ClientAuthentication::Assertion { client_id, assertion } => {
-            by_assertion(app, issuer, client_id.as_deref(), &assertion).await
+            by_assertion(app, context, client_id.as_deref(), &assertion).await
         }
     }
 }
@@ -102,7 +103,7 @@ async fn by_secret(app: &App, client_id: &str, secret: &SecretString) -> Result<
 
 async fn by_assertion(
     app: &App,
-    issuer: &Issuer,
+    context: &Context,
     named: Option<&str>,
     assertion: &SecretString,
 ) -> Result<Authenticated, Failure> {
@@ -112,7 +113,7 @@ async fn by_assertion(
     if named.is_some_and(|named| named != claimed) {
         return Err(refused().into());
     }
-    let client = app.stores.clients.get(&claimed).await?.ok_or_else(refused)?;
+    let client = app.client(&context.actor, &claimed).await?.ok_or_else(refused)?;
     let keys = match (&client.metadata.token_endpoint_auth_method, &client.metadata.jwks) {
         (AuthMethod::PrivateKeyJwt, Some(jwks)) => &jwks.keys,
         _ => return Err(refused().into()),
@@ -123,7 +124,7 @@ async fn by_assertion(
         OneOrMany::One(one) => vec![one],
         OneOrMany::Many(many) => many,
     };
-    let id = issuer.id();
+    let id = context.issuer.id();
     // RFC 9126 §2 names all three.
     let for_us = [format!("{id}/oauth2/token"), format!("{id}/oauth2/par"), id];
     let valid = claims.iss == client.client_id

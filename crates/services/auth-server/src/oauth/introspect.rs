@@ -23,7 +23,7 @@ pub(crate) async fn handle(
     body: Bytes,
 ) -> Result<Response, Failure> {
     let parameters = super::form(&headers, &body)?;
-    let client_id = match authenticate(&app, &context.issuer, &headers, &parameters).await? {
+    let client_id = match authenticate(&app, &context, &headers, &parameters).await? {
         // RFC 7662 §2.1: the caller must authenticate, and a public client cannot.
         Authenticated::Public(_) => return Err(refused().into()),
         client => client.client_id(),

@@ -32,7 +32,9 @@ pub(crate) fn routes() -> Router<Shared> {
 
 async fn document(State(app): State<Shared>, context: Context) -> Response {
     let registration = app.settings.registration.mode != RegistrationMode::Closed;
-    cached(Json(context.issuer.metadata(registration)).into_response())
+    let mut document = context.issuer.metadata(registration);
+    document.client_id_metadata_document_supported = app.settings.client_documents.enabled;
+    cached(Json(document).into_response())
 }
 
 /// What the command line needs to know.

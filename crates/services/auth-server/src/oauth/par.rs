@@ -42,7 +42,11 @@ pub(crate) async fn handle(
 ) -> Result<Response, Failure> {
     let parameters = super::form(&headers, &body)?;
     app.limits.push(&context.actor.peer)?;
-    let client = match authenticate(&app, &context.issuer, &headers, &parameters).await? {
+    // A client that is only known by its address is read first: authenticating it needs its keys.
+    if let Some(client_id) = parameters.get("client_id") {
+        app.client(&context.actor, client_id).await?;
+    }
+    let client = match authenticate(&app, &context, &headers, &parameters).await? {
         Authenticated::Public(client) | Authenticated::Confidential(client) => client,
         Authenticated::ServiceAccount(_) => {
             let message = "a service account has no browser: use the grant client_credentials";
@@ -88,7 +92,8 @@ pub(super) async fn take(
     };
     let key = key(issuer, &client.client_id, request_uri);
     let taken = app.pushed.take(&key).await.map_err(unavailable)?;
-    let checked = taken.and_then(|json| serde_json::from_slice(&json).ok()).ok_or_else(|| {
+    let checked = taken.and_then(|json| serde_json::from_slice::<Checked>(&json).ok());
+    let checked = checked.filter(|checked| checked.pending.is_of(client)).ok_or_else(|| {
         let message = "This request has expired, was used before or belongs to another application. Go back to the \
                        application and start again.";
         OAuthError::new(OAuthErrorCode::InvalidRequest, message)

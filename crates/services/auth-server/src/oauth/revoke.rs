@@ -23,7 +23,7 @@ pub(crate) async fn handle(
     body: Bytes,
 ) -> Result<Response, Failure> {
     let parameters = super::form(&headers, &body)?;
-    let client_id = authenticate(&app, &context.issuer, &headers, &parameters).await?.client_id();
+    let client_id = authenticate(&app, &context, &headers, &parameters).await?.client_id();
     let token = parameters.require("token")?;
     let actor = Actor { client_id: client_id.clone(), ..context.actor };
     // The hint only says where to look first (RFC 7009 §2.1); both places are cheap.

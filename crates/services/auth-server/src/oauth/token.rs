@@ -26,7 +26,7 @@ pub(crate) async fn handle(
     body: Bytes,
 ) -> Result<Response, Failure> {
     let parameters = super::form(&headers, &body)?;
-    let client = authenticate(&app, &context.issuer, &headers, &parameters).await?;
+    let client = authenticate(&app, &context, &headers, &parameters).await?;
     let request = TokenRequest::parse(&parameters)?;
     let response = grant(&app, &context, client, request).await?;
     Ok(no_store(Json(response)))

@@ -16,6 +16,7 @@ use crate::browser::session::SignedIn;
 use crate::browser::{csrf, flow, session};
 use crate::domain::authorization::{Pending, Step, unknown_target};
 use crate::domain::client::{Client, Registration};
+use crate::domain::client_document;
 use crate::domain::scopes;
 use crate::http::context::Context;
 use crate::http::failure::Failure;
@@ -76,7 +77,8 @@ async fn arrive(
     let failed = |failure: Failure| error::page(failure, &context.actor);
     let pending = flow::open(app, request).ok_or_else(|| error::expired(&context.actor))?;
     let client = app.stores.clients.get(&pending.client_id).await.map_err(|error| failed(error.into()))?;
-    let client = client.ok_or_else(|| error::expired(&context.actor))?;
+    let client =
+        client.filter(|client| pending.is_of(client)).ok_or_else(|| error::expired(&context.actor))?;
     let signed_in = session::current(app, headers).await.map_err(|error| failed(error.into()))?;
     let step = match flow::next_step(app, &pending, &client, signed_in.as_ref()).await {
         Ok(step) => step,
@@ -114,7 +116,7 @@ fn page(app: &App, headers: &HeaderMap, visit: &Visit, (request, problem): (&str
         host: host(app.resources.origin()),
         client: client.name(),
         client_id: &client.client_id,
-        client_host: client.metadata.client_uri.as_deref().map(|uri| host(uri).to_owned()),
+        client_host: client_host(client),
         username: &visit.signed_in.user.username,
         problem,
         permissions: visit.pending.scopes.iter().map(scopes::in_words).collect(),
@@ -125,6 +127,7 @@ fn page(app: &App, headers: &HeaderMap, visit: &Visit, (request, problem): (&str
             Registration::Dynamic => "by itself",
             Registration::Static => "by an administrator",
             Registration::Builtin => "comes with Portico",
+            Registration::Document => "by its own address",
         },
         caution: caution(client, redirect_uri.kind()),
         form: &form.token,
@@ -133,6 +136,14 @@ fn page(app: &App, headers: &HeaderMap, visit: &Visit, (request, problem): (&str
     let mut response = render(StatusCode::OK, &page, form.set_cookie);
     page_headers::allow_redirect(&mut response, &redirect_uri);
     response
+}
+
+/// Whose application it is: the host of its own address, else the one that it claims.
+fn client_host(client: &Client) -> Option<String> {
+    match client.registration {
+        Registration::Document => client_document::host(&client.client_id).ok(),
+        _ => client.metadata.client_uri.as_deref().map(|uri| host(uri).to_owned()),
+    }
 }
 
 /// What a person should know about who gets the answer (AS-15).
@@ -146,7 +157,9 @@ fn caution(client: &Client, kind: RedirectKind) -> Option<&'static str> {
             "The answer opens an application on this device, and nobody has verified which one. Continue only if you \
              have just started it yourself.",
         ),
-        RedirectKind::Https if client.registration == Registration::Dynamic => {
+        RedirectKind::Https
+            if matches!(client.registration, Registration::Dynamic | Registration::Document) =>
+        {
             Some("This application chose its own name. Check that the answer goes to a place that you trust.")
         }
         RedirectKind::Https => None,

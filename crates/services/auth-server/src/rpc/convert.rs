@@ -92,7 +92,7 @@ pub(super) fn service_account(account: &ServiceAccount) -> proto::ServiceAccount
 pub(super) fn client(client: &Client) -> proto::Client {
     // A client that comes with Portico was registered beforehand like one of an administrator.
     let registration = match client.registration {
-        Registration::Dynamic => Registration::Dynamic,
+        kind @ (Registration::Dynamic | Registration::Document) => kind,
         Registration::Static | Registration::Builtin => Registration::Static,
     };
     let metadata = &client.metadata;

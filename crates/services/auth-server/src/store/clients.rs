@@ -1,4 +1,4 @@
-//! OAuth clients: registered dynamically, by an administrator, or built in.
+//! OAuth clients: registered dynamically, by an administrator, by a document at their id, or built in.
 
 use chrono::{DateTime, Duration, Utc};
 use portico_db::{Conn, Db, FromRow, Row, StoreError, on_db, on_tx, read, revision};
@@ -52,6 +52,24 @@ impl ClientStore {
     pub(crate) async fn register(&self, client: &Client, audit: &AuditEntry) -> Result<(), StoreError> {
         let mut tx = self.db.begin_write().await?;
         self.insert(Conn::from(&mut tx), client).await?;
+        audit.write(Conn::from(&mut tx)).await?;
+        tx.commit().await
+    }
+
+    /// Adds or replaces a client whose metadata is at its id.
+    pub(crate) async fn put_document(&self, client: &Client, audit: &AuditEntry) -> Result<(), StoreError> {
+        const SQL: &str = "INSERT INTO clients (client_id, metadata, registration, created_at) \
+             VALUES ($1, $2, $3, $4) ON CONFLICT (client_id) DO UPDATE SET metadata = excluded.metadata \
+             WHERE clients.registration = excluded.registration";
+        let mut tx = self.db.begin_write().await?;
+        on_tx!(&mut tx, conn => sqlx::query(SQL)
+            .bind(&client.client_id)
+            .bind(Json(&client.metadata))
+            .bind(client.registration.as_str())
+            .bind(client.created_at)
+            .execute(conn)
+            .await?
+            .rows_affected());
         audit.write(Conn::from(&mut tx)).await?;
         tx.commit().await
     }

@@ -9,7 +9,7 @@ const CODE_MEMORY: Duration = Duration::hours(24);
 const FAMILY_MEMORY: Duration = Duration::days(7);
 /// How long tombstones of the feed are kept, which is how old a follower may be and still get deltas.
 const DELTA_WINDOW: Duration = Duration::hours(24);
-/// How long a dynamically registered client lives without being used (AS-30).
+/// How long a client that nobody vouches for lives without being used (AS-30).
 const UNUSED_CLIENT: Duration = Duration::days(30);
 
 #[derive(Debug, Clone)]
@@ -33,7 +33,7 @@ impl Sweeper {
             ("DELETE FROM token_families WHERE expires_at <= $1", FAMILY_MEMORY),
             ("DELETE FROM token_families WHERE revoked_at <= $1", FAMILY_MEMORY),
             (
-                "DELETE FROM clients WHERE registration = 'dynamic' AND COALESCE(last_used_at, created_at) <= $1 \
+                "DELETE FROM clients WHERE registration IN ('dynamic', 'document') AND COALESCE(last_used_at, created_at) <= $1 \
                  AND client_id NOT IN (SELECT client_id FROM token_families WHERE revoked_at IS NULL)",
                 UNUSED_CLIENT,
             ),

@@ -169,10 +169,10 @@ async fn replay(portico: &Portico, profile: &Profile) {
 }
 
 #[tokio::test]
-async fn q2_without_documents_for_client_ids_clients_are_told_so_and_register() {
+async fn q2_clients_are_told_that_a_document_will_do_and_may_register_as_well() {
     let portico = Portico::start().await;
     let document = portico.get("/.well-known/oauth-authorization-server").await.json();
-    assert_eq!(document["client_id_metadata_document_supported"], false);
+    assert_eq!(document["client_id_metadata_document_supported"], true);
     assert!(document["token_endpoint_auth_methods_supported"].as_array().unwrap().contains(&json!("none")));
     assert!(document["registration_endpoint"].is_string());
 }

@@ -15,6 +15,7 @@ use portico_coordination::Coordination;
 use portico_db::{Db, migrate};
 use portico_ids::SeededRng;
 use portico_oauth_types::AccessTokenClaims;
+use portico_outbound::{OutboundClient, OutboundLimits, OutboundPolicy};
 use portico_process::{Readiness, Tasks};
 use portico_proto_registry::{CatalogueEndpoint, CatalogueItem, Visibility, catalogue_item::Value as Item};
 use portico_sealing::{HandleSealer, KeyRing, Sealer};
@@ -103,6 +104,12 @@ impl Portico {
     }
 
     pub(crate) async fn with(settings: AuthServerSettings) -> Self {
+        let outbound = OutboundClient::new(OutboundPolicy::dev(), &OutboundLimits::default()).unwrap();
+        Self::reaching(settings, outbound).await
+    }
+
+    /// Starts with a client for requests to other hosts.
+    pub(crate) async fn reaching(settings: AuthServerSettings, outbound: OutboundClient) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let database = Db::sqlite_file(&directory.path().join("auth.db")).await.unwrap();
         migrate(&database, schema()).await.unwrap();
@@ -121,6 +128,7 @@ impl Portico {
             sealer: Sealer::new(&keys, rng.clone()),
             handles: HandleSealer::new(&keys, rng),
             registry: Exchange::new().link("registry", PeerIdentity::new("auth-server")),
+            outbound,
             metrics: Metrics::new(),
             readiness: Readiness::new(),
             tasks: Tasks::new(),

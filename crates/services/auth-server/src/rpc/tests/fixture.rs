@@ -9,6 +9,7 @@ use portico_db::Db;
 use portico_db::testing::{Guard, databases};
 use portico_ids::{PrincipalId, SeededRng, SharedRng};
 use portico_oauth_types::ScopeSet;
+use portico_outbound::{OutboundClient, OutboundLimits, OutboundPolicy};
 use portico_process::{Readiness, Tasks, install_crypto_provider};
 use portico_proto_auth as proto;
 use portico_proto_auth::audit_service_client::AuditServiceClient;
@@ -121,6 +122,7 @@ impl Fixture {
             sealer: Sealer::new(&keys, Arc::clone(&rng)),
             handles: HandleSealer::new(&keys, rng),
             registry: Exchange::new().link("registry", PeerIdentity::new("auth-server")),
+            outbound: OutboundClient::new(OutboundPolicy::dev(), &OutboundLimits::default()).unwrap(),
             metrics: Metrics::new(),
             readiness: Readiness::new(),
             tasks: tasks.clone(),
