@@ -142,7 +142,7 @@ async fn post(engine: &Arc<Engine>, head: &Parts, body: Body, agent: Arc<Agent>,
         params.meta.text("tracestate").as_deref(),
         params.meta.text("baggage").as_deref(),
     );
-    call.span.record("mcp.method", call.action.as_str());
+    tracing::Span::current().record("mcp.method", call.action.as_str());
     let span = if meta.is_empty() { call.span.clone() } else { go_on_from(&mut call, meta, head) };
     let inbound = Inbound { head, agent: &agent, body: &body, envelope: &envelope, params: &params };
     let dispatched = async {
@@ -180,7 +180,7 @@ fn go_on_from(call: &mut Call, meta: TraceContext, head: &Parts) -> tracing::Spa
     let told_late =
         meta.traceparent().is_some() && TraceContext::from_headers(&head.headers).traceparent().is_none();
     if told_late && is_exported(&call.span) {
-        let span = begin_span(call, &meta);
+        let span = begin_span(call, &meta.or(admission.clone()));
         admission.link(&span);
         span.record("mcp.method", call.action.as_str());
         return span;

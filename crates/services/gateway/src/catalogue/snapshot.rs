@@ -56,12 +56,12 @@ impl Endpoint {
 }
 
 /// Whether the same is chosen of the same servers, under the same names.
-pub(crate) fn same_members(these: &[Member], those: &[Member]) -> bool {
+pub(crate) fn same_members(before: &[Member], now: &[Member]) -> bool {
     let same = |a: &Member, b: &Member| {
         (a.server, &a.alias, &a.tools, &a.prompts, &a.resources)
             == (b.server, &b.alias, &b.tools, &b.prompts, &b.resources)
     };
-    these.len() == those.len() && these.iter().zip(those).all(|(a, b)| same(a, b))
+    before.len() == now.len() && before.iter().zip(now).all(|(a, b)| same(a, b))
 }
 
 /// A server with the instances that can be called.

@@ -60,9 +60,9 @@ impl TaskIds<'_> {
     }
 
     /// Opens the ids in an agent's message; gives the task that the message is about.
-    pub(crate) fn open_in<'a>(
+    pub(crate) fn open_in(
         &self,
-        inbound: &Inbound<'a>,
+        inbound: &Inbound<'_>,
         splice: &mut Splice<'_>,
     ) -> Result<Option<String>, Refusal> {
         let Inbound { envelope, params, .. } = *inbound;

@@ -102,15 +102,12 @@ impl ToolHeaders {
         let mut sound = Vec::with_capacity(pages.len());
         let mut all_read = to_last;
         for message in pages {
-            match Page::read(message) {
-                Some(page) => {
-                    sound.push(page.without_invalid(message));
-                    tools.extend(page.annotated);
-                }
-                None => {
-                    all_read = false;
-                    sound.push(message.clone());
-                }
+            if let Some(page) = Page::read(message) {
+                sound.push(page.without_invalid(message));
+                tools.extend(page.annotated);
+            } else {
+                all_read = false;
+                sound.push(message.clone());
             }
         }
         if all_read {
