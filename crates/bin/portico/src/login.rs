@@ -4,7 +4,7 @@ mod callback;
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use clap::Args;
 use openidconnect::core::{CoreAuthenticationFlow, CoreClient, CoreProviderMetadata};
 use openidconnect::{
@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::json;
 use url::Url;
 
-use self::callback::Callback;
+use self::callback::{Callback, Expected};
 use crate::connection::Connection;
 use crate::connection::http::Http;
 use crate::connection::login_file::{self, CLIENT_ID, SavedLogin};
@@ -50,7 +50,7 @@ pub(crate) async fn log_in(arguments: LoginArguments, output: Output) -> Result<
         .await
         .with_context(|| format!("{origin} does not answer as a Portico"))?;
     let exchange = |request| http.openid(request);
-    let metadata = CoreProviderMetadata::discover_async(IssuerUrl::new(addresses.issuer)?, &exchange)
+    let metadata = CoreProviderMetadata::discover_async(IssuerUrl::new(addresses.issuer.clone())?, &exchange)
         .await
         .context("the authorization server's metadata cannot be read")?;
     let callback = Callback::listen().await?;
@@ -68,14 +68,12 @@ pub(crate) async fn log_in(arguments: LoginArguments, output: Output) -> Result<
     if !arguments.no_browser {
         open_browser(&url);
     }
-    let granted = tokio::time::timeout(PATIENCE, callback.wait())
+    let expected = Expected { state: state.secret(), issuer: &addresses.issuer };
+    let code = tokio::time::timeout(PATIENCE, callback.wait(expected))
         .await
         .context("nobody signed in within five minutes; nothing was saved")??;
-    if granted.state != *state.secret() {
-        bail!("the browser came back with another sign-in's state; nothing was saved: try again");
-    }
     let answer = client
-        .exchange_code(AuthorizationCode::new(granted.code))?
+        .exchange_code(AuthorizationCode::new(code))?
         .set_pkce_verifier(verifier)
         .add_extra_param("resource", resource)
         .request_async(&exchange)
