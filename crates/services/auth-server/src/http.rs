@@ -3,6 +3,7 @@
 pub(crate) mod context;
 pub(crate) mod cors;
 pub(crate) mod failure;
+mod host;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
@@ -37,6 +38,7 @@ pub(crate) fn router(app: Shared) -> Router {
         .merge(browser)
         .merge(under("oauth2/introspect", || post(oauth::introspect::handle)))
         .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(from_fn_with_state(app.clone(), host::only_ours))
         .layer(from_fn_with_state(app.clone(), correlate))
         .with_state(app)
 }

@@ -39,11 +39,19 @@ async fn as_01_an_issuer_for_an_unknown_endpoint_is_not_there() {
 #[tokio::test]
 async fn as_02_the_issuer_does_not_follow_the_host_header() {
     let portico = Portico::start().await;
-    let request = Request::get("/.well-known/oauth-authorization-server")
-        .header("host", "evil.example")
-        .header("x-forwarded-host", "evil.example");
-    let answer = portico.send(request.body(Body::empty()).unwrap()).await;
-    assert_eq!(answer.json()["issuer"], ORIGIN);
+    let ask = |host: &'static str| {
+        let request = Request::get("/.well-known/oauth-authorization-server")
+            .header("host", host)
+            .header("x-forwarded-host", "evil.example");
+        portico.send(request.body(Body::empty()).unwrap())
+    };
+    assert_eq!(ask("portico.example").await.json()["issuer"], ORIGIN);
+    let foreign = ask("evil.example").await;
+    assert_eq!(
+        (foreign.status, &foreign.json()["reason"]),
+        (StatusCode::MISDIRECTED_REQUEST, &json!("wrong_host"))
+    );
+    assert!(foreign.body.contains(ORIGIN));
 }
 
 #[tokio::test]
