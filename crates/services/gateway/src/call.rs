@@ -15,7 +15,7 @@ use tracing::Span;
 
 use crate::access::OpenCall;
 use crate::audit::AuditLog;
-use crate::metrics::{AGENT_GONE, GatewayMetrics, OK};
+use crate::metrics::{AGENT_GONE, CANCELLED, GatewayMetrics, OK};
 use crate::refusal::{Outcome, Refusal};
 use crate::trace::step;
 
@@ -118,6 +118,11 @@ impl Call {
 impl Details {
     pub(crate) fn done(&mut self) {
         self.finish(Outcome::Allowed, OK);
+    }
+
+    /// The agent wants no answer any more.
+    pub(crate) fn cancelled(&mut self) {
+        self.finish(Outcome::Failed, CANCELLED);
     }
 
     pub(crate) fn refused(&mut self, refusal: &Refusal) {

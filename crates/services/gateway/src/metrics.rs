@@ -33,11 +33,13 @@ pub(crate) struct GatewayMetrics {
 pub(crate) const OK: &str = "ok";
 /// The reason of a call whose agent left before its end.
 pub(crate) const AGENT_GONE: &str = "agent_gone";
+/// The reason of a call that its agent cancelled.
+pub(crate) const CANCELLED: &str = "cancelled";
 
 impl GatewayMetrics {
     pub(crate) fn new(registry: &Metrics) -> Self {
         let family = Family::<ReasonLabel, Counter>::default();
-        let reasons = Reason::ALL.iter().map(|reason| reason.as_str()).chain([OK, AGENT_GONE]);
+        let reasons = Reason::ALL.iter().map(|reason| reason.as_str()).chain([OK, AGENT_GONE, CANCELLED]);
         let calls =
             reasons.map(|reason| (reason, family.get_or_create(&ReasonLabel { reason }).clone())).collect();
         let metrics = Self {

@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use portico_mcp_types::sse::{Decoder, SseEvent, keep_alive};
 use portico_mcp_types::{Envelope, Id, Kind};
 use tokio::time::{Instant, Sleep};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::reopen::Reopen;
 use crate::access::Liveness;
@@ -38,6 +39,15 @@ pub(crate) struct SessionStream {
     pub(crate) stream: u32,
     /// The last event that went out.
     pub(crate) number: u32,
+    /// Cancelled with the call.
+    cancelled: CancellationToken,
+}
+
+impl SessionStream {
+    pub(crate) fn new(session: Arc<Session>, stream: u32, number: u32) -> Self {
+        let cancelled = session.streams.cancellation(stream);
+        Self { session, stream, number, cancelled }
+    }
 }
 
 /// What a relay is made of.
@@ -76,6 +86,8 @@ struct Relay {
     last_upstream_id: Option<Bytes>,
     retry: Option<u64>,
     tick: Pin<Box<Sleep>>,
+    /// `None` in the stateless era.
+    cancelled: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     heard: Instant,
     sent: Instant,
 }
@@ -94,6 +106,7 @@ impl EventRelay {
         let decoder = Decoder::new(parts.engine.upstream.settings.max_event_bytes);
         parts.engine.recorder.metrics.streams.inc();
         let queue = parts.first.iter().cloned().collect();
+        let cancelled = parts.stream.as_ref().map(|stream| stream.cancelled.clone().cancelled_owned());
         Self(Some(Box::new(Relay {
             parts,
             decoder,
@@ -102,6 +115,7 @@ impl EventRelay {
             last_upstream_id: None,
             retry: None,
             tick: Box::pin(tokio::time::sleep(TICK)),
+            cancelled: cancelled.map(Box::pin),
             heard: now,
             sent: now,
         })))
@@ -154,8 +168,12 @@ impl Relay {
 
     /// Goes on without the agent, for a while.
     async fn run(mut self: Box<Self>) {
-        if tokio::time::timeout(ALONE, self.run_on()).await.is_err() {
-            self.fail(&lost());
+        let cancelled = self.parts.stream.as_ref().map(|stream| stream.cancelled.clone()).unwrap_or_default();
+        let ran = cancelled.run_until_cancelled(tokio::time::timeout(ALONE, self.run_on())).await;
+        match ran {
+            None => self.cancel(),
+            Some(Err(_)) => self.fail(&lost()),
+            Some(Ok(())) => {}
         }
     }
 
@@ -186,6 +204,11 @@ impl Relay {
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         loop {
+            if self.state != State::Ended
+                && self.cancelled.as_mut().is_some_and(|cancelled| cancelled.as_mut().poll(cx).is_ready())
+            {
+                self.cancel();
+            }
             // First, so that a server that never pauses cannot hide a revocation (RS-26).
             while self.state == State::Open && self.tick.as_mut().poll(cx).is_ready() {
                 self.tick.as_mut().reset(Instant::now() + TICK);
@@ -298,6 +321,12 @@ impl Relay {
         {
             stream.session.streams.end(stream.stream);
         }
+    }
+
+    /// Ends the stream without an answer, which the agent would not read (2025-11-25, Cancellation).
+    fn cancel(&mut self) {
+        self.parts.call.cancelled();
+        self.end();
     }
 
     fn upstream_closed(&mut self) {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 /// Events that a session keeps for `Last-Event-ID`, over all its streams.
 const KEPT_EVENTS: usize = 64;
@@ -14,8 +15,9 @@ const KEPT_EVENTS: usize = 64;
 const KEPT_BYTES: usize = 256 * 1024;
 /// How long an event is kept.
 const KEPT_FOR: Duration = Duration::from_mins(1);
-/// Streams that a session knows before it forgets those that ended and of which nothing is kept.
-const MAX_STREAMS: usize = KEPT_EVENTS;
+/// Streams that a session knows before it forgets those that ended and of which nothing is kept. More than can be kept,
+/// so that not every new stream looks through all of them.
+const MAX_STREAMS: usize = 2 * KEPT_EVENTS;
 
 /// Names one event: which stream of the session, and the how-manieth event on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +64,10 @@ struct Kept {
 struct Stream {
     /// Begun by GET: it never ends by itself.
     standalone: bool,
+    /// JSON text of the id whose answer comes here, until the stream has ended.
+    request: Option<String>,
+    /// Cancelled when the agent wants no answer any more.
+    cancelled: CancellationToken,
     ended: bool,
     /// The newest event's number.
     last: u32,
@@ -93,16 +99,36 @@ pub(crate) enum Replay {
 }
 
 impl Streams {
-    /// Opens a stream; its first event has the number 0.
-    pub(crate) fn open(&self, standalone: bool) -> u32 {
+    /// Opens the stream of a request, or one that belongs to none; its first event has the number 0.
+    pub(crate) fn open(&self, request: Option<&str>) -> u32 {
         let mut inner = self.inner();
         if inner.open.len() >= MAX_STREAMS {
             inner.forget_old();
         }
         let number = inner.next;
         inner.next = inner.next.wrapping_add(1);
-        inner.open.insert(number, Stream { standalone, ended: false, last: 0, grown: Arc::default() });
+        let stream = Stream {
+            standalone: request.is_none(),
+            request: request.map(str::to_owned),
+            cancelled: CancellationToken::new(),
+            ended: false,
+            last: 0,
+            grown: Arc::default(),
+        };
+        inner.open.insert(number, stream);
         number
+    }
+
+    /// Cancelled with the request of this stream.
+    pub(crate) fn cancellation(&self, stream: u32) -> CancellationToken {
+        self.inner().open.get(&stream).map(|open| open.cancelled.clone()).unwrap_or_default()
+    }
+
+    /// Cancels the request with this id, if its answer is still to come.
+    pub(crate) fn cancel(&self, request: &str) {
+        for open in self.inner().open.values().filter(|open| open.request.as_deref() == Some(request)) {
+            open.cancelled.cancel();
+        }
     }
 
     /// Keeps an event that goes out, for those who may have missed it.
@@ -129,9 +155,9 @@ impl Streams {
     /// Nothing more comes on this stream.
     pub(crate) fn end(&self, stream: u32) {
         let mut inner = self.inner();
-        let kept = inner.kept.iter().any(|kept| kept.id.stream == stream);
+        let kept = inner.kept.iter().rev().any(|kept| kept.id.stream == stream);
         if let Some(open) = inner.open.get_mut(&stream) {
-            open.ended = true;
+            (open.ended, open.request) = (true, None);
             open.grown.notify_waiters();
         }
         if !kept {
@@ -178,7 +204,7 @@ mod tests {
     #[tokio::test]
     async fn a_stream_is_replayed_from_its_own_events_only() {
         let streams = Streams::default();
-        let (a, b) = (streams.open(false), streams.open(false));
+        let (a, b) = (streams.open(Some("1")), streams.open(Some("2")));
         for number in 1..=3 {
             streams.keep(EventId { stream: a, number }, Bytes::from_static(b"a"));
             streams.keep(EventId { stream: b, number }, Bytes::from_static(b"b"));
@@ -190,7 +216,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_ring_is_bounded_in_events_bytes_and_time() {
         let streams = Streams::default();
-        let stream = streams.open(false);
+        let stream = streams.open(Some("1"));
         for number in 1..=200 {
             streams.keep(EventId { stream, number }, Bytes::from(vec![0; 100]));
         }
@@ -206,9 +232,9 @@ mod tests {
     #[tokio::test]
     async fn streams_that_ended_long_ago_are_forgotten_and_live_ones_are_not() {
         let streams = Streams::default();
-        let live = streams.open(false);
+        let live = streams.open(Some("1"));
         for _ in 0..10 * MAX_STREAMS {
-            let stream = streams.open(false);
+            let stream = streams.open(Some("1"));
             streams.keep(EventId { stream, number: 1 }, Bytes::from_static(b"x"));
             streams.end(stream);
         }
@@ -217,6 +243,19 @@ mod tests {
             streams.since(EventId { stream: live, number: 0 }),
             Replay::Call { ended: false, .. }
         ));
+    }
+
+    #[test]
+    fn only_the_running_request_of_that_id_is_cancelled() {
+        let streams = Streams::default();
+        let (number, text) = (streams.open(Some("1")), streams.open(Some("\"1\"")));
+        streams.cancel("1");
+        assert!(streams.cancellation(number).is_cancelled());
+        assert!(!streams.cancellation(text).is_cancelled());
+        streams.keep(EventId { stream: text, number: 1 }, Bytes::from_static(b"x"));
+        streams.end(text);
+        streams.cancel("\"1\"");
+        assert!(!streams.cancellation(text).is_cancelled());
     }
 
     #[test]

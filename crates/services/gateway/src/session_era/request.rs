@@ -41,6 +41,12 @@ pub(crate) async fn message(
         call.done();
         return Ok(whole_response(StatusCode::OK, result_answer(inbound.envelope.id, "{}")));
     }
+    if inbound.envelope.method() == method::CANCELLED
+        && let Some(request) = inbound.params.get("requestId")
+    {
+        // Whatever the server makes of it: its answer is not waited for any more (2025-11-25, Cancellation).
+        session.streams.cancel(request.get());
+    }
     match single(inbound.agent) {
         Some(member) => pass(engine, inbound, &session, member.server, call).await,
         None => virtual_server::message(engine, inbound, &session, call).await,
@@ -125,13 +131,14 @@ pub(crate) async fn deliver(to: Delivery<'_>, answer: Answer, mut call: Call) ->
 
 fn relay(to: Delivery<'_>, reply: Reply, call: Call) -> EventRelay {
     let Delivery { engine, inbound, session, server, open, rewrite } = to;
-    let stream = session.streams.open(false);
+    let request = inbound.envelope.id.as_json();
+    let stream = session.streams.open(Some(request));
     EventRelay::new(RelayParts {
         engine: Arc::clone(engine),
         upstream: reply.body,
         load: reply.load,
-        request: Some(inbound.envelope.id.as_json().to_owned()),
-        stream: Some(SessionStream { session: Arc::clone(session), stream, number: 0 }),
+        request: Some(request.to_owned()),
+        stream: Some(SessionStream::new(Arc::clone(session), stream, 0)),
         rewrite,
         call,
         liveness: Liveness::new(engine, inbound.agent, StreamKind::Call),

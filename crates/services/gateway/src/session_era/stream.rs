@@ -45,10 +45,10 @@ pub(crate) async fn get(engine: &Arc<Engine>, head: &Parts, agent: Arc<Agent>, c
         }
     }
     let (stream, number, first) = start.unwrap_or_else(|| {
-        let stream = session.streams.open(true);
+        let stream = session.streams.open(None);
         (stream, 0, priming(session.revision(), stream))
     });
-    let stream = SessionStream { session: Arc::clone(&session), stream, number };
+    let stream = SessionStream::new(Arc::clone(&session), stream, number);
     let Some(member) = single(&agent) else {
         return virtual_server::get(engine, &agent, stream, first, call).await;
     };

@@ -49,6 +49,8 @@ struct Inner {
     dropped: watch::Sender<u32>,
     no_get: Mutex<bool>,
     sessions_only: Mutex<bool>,
+    /// How `initialize` is refused.
+    stateless_only: Mutex<Option<StatusCode>>,
 }
 
 #[derive(Debug, Clone)]
@@ -70,6 +72,7 @@ impl TestServer {
             dropped: watch::Sender::new(0),
             no_get: Mutex::new(false),
             sessions_only: Mutex::new(false),
+            stateless_only: Mutex::default(),
         });
         let app = Router::new().fallback(handle).with_state(Arc::clone(&inner));
         tasks.spawn_short("test-server", async move { axum::serve(listener, app).await.unwrap() });
@@ -105,6 +108,11 @@ impl TestServer {
     /// Knows nothing of the stateless era from now on.
     pub(crate) fn speak_sessions_only(&self) {
         *self.inner.sessions_only.lock().unwrap() = true;
+    }
+
+    /// Knows nothing of sessions from now on, and says so with this status.
+    pub(crate) fn speak_stateless_only(&self, status: StatusCode) {
+        *self.inner.stateless_only.lock().unwrap() = Some(status);
     }
 
     /// Waits until a stream's reader has gone.
@@ -170,6 +178,10 @@ async fn handle(State(inner): State<Arc<Inner>>, request: Request<Body>) -> Resp
     if stateless && *inner.sessions_only.lock().unwrap() {
         let body = r#"{"jsonrpc":"2.0","error":{"code":-32000,"message":"Bad Request: Server not initialized"},"id":null}"#;
         return json(StatusCode::BAD_REQUEST, body.to_owned());
+    }
+    if let (false, Some(status)) = (stateless, *inner.stateless_only.lock().unwrap()) {
+        let error = r#""error":{"code":-32601,"message":"Method not found"}"#;
+        return json(status, format!(r#"{{"jsonrpc":"2.0","id":{},{error}}}"#, message["id"]));
     }
     match head.method {
         Method::GET => get(&inner, &head.headers),
@@ -302,6 +314,7 @@ async fn tool(inner: &Arc<Inner>, message: &Value, id: &str, stateless: bool) ->
                 last
             })))
         }
+        "dormant" => sse(stream::iter(["id: up-8\nretry: 30000\ndata: \n\n".to_owned()])),
         "suspended" => sse(stream::iter(["id: up-7\nretry: 1\ndata: \n\n".to_owned()])),
         "task" if stateless => json(
             StatusCode::OK,

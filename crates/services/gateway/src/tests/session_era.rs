@@ -169,6 +169,58 @@ async fn s3_27_a_lost_stream_is_resumed_without_the_call_being_cancelled() {
     assert_eq!(bench.send(foreign).await.status, 404);
 }
 
+/// Reads a stream until it has brought this.
+async fn read_until(body: &mut Body, wanted: &str) -> String {
+    let mut text = String::new();
+    while !text.contains(wanted) {
+        let frame = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        text.push_str(std::str::from_utf8(&frame).unwrap());
+    }
+    text
+}
+
+fn cancelled(id: u32) -> String {
+    format!(r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id}}}}}"#)
+}
+
+#[tokio::test]
+async fn a_cancelled_call_ends_at_once_though_its_server_stays_silent() {
+    let bench = Bench::new().await;
+    let session = bench.initialize("2025-11-25").await;
+    let response = bench.open(bench.session_request(&session, &call(2, "hold"))).await;
+    let mut body = response.into_body();
+    read_until(&mut body, "progress").await;
+    // Another call's id ends nothing.
+    assert_eq!(bench.in_session(&session, &cancelled(3)).await.status, 202);
+    assert!(bench.audit().iter().all(|record| record.reason != "cancelled"));
+    assert_eq!(bench.in_session(&session, &cancelled(2)).await.status, 202);
+    assert_eq!(bench.server.last().text(), cancelled(2));
+    let rest = body.collect().await.unwrap().to_bytes();
+    assert!(rest.is_empty(), "a cancelled call has no answer");
+    bench.server.reader_gone().await;
+    let records = bench.audit();
+    let record = records.iter().find(|record| record.reason == "cancelled").unwrap();
+    assert_eq!((record.action.as_str(), record.outcome.as_str()), ("tools/call", "failed"));
+}
+
+#[tokio::test]
+async fn a_call_whose_agent_is_away_can_be_cancelled() {
+    let bench = Bench::new().await;
+    let session = bench.initialize("2025-11-25").await;
+    for (id, tool) in [(2, "hold"), (3, "dormant")] {
+        let mut body = bench.open(bench.session_request(&session, &call(id, tool))).await.into_body();
+        // The priming event, which comes before anything of the server.
+        body.frame().await.unwrap().unwrap();
+        drop(body);
+        assert_eq!(bench.in_session(&session, &cancelled(id)).await.status, 202);
+        let ended = || bench.audit().iter().filter(|record| record.reason == "cancelled").count();
+        while ended() < usize::try_from(id).unwrap() - 1 {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert!(bench.server.seen().iter().all(|seen| seen.method != Method::GET), "nothing was asked for again");
+}
+
 #[tokio::test]
 async fn a_stream_that_the_server_suspends_is_fetched_by_its_event_id() {
     let bench = Bench::new().await;
