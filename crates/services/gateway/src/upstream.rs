@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use portico_mcp_types::sse::Decoder;
-use portico_mcp_types::{Envelope, Id, Kind, Revision, SESSION_ID, within_depth};
+use portico_mcp_types::{Envelope, Id, Kind, Object, Revision, SESSION_ID, code, within_depth};
 use portico_outbound::{Body, OutboundClient, OutboundError};
 use portico_telemetry::{CORRELATION_HEADER, CorrelationId, TraceContext};
 
@@ -261,6 +261,13 @@ pub(crate) async fn next_data(body: &mut Incoming, idle: Duration) -> Result<Opt
 fn is_response_to(id: Id<'_>, message: &[u8]) -> bool {
     within_depth(message)
         && Envelope::parse(message).is_ok_and(|envelope| envelope.kind == Kind::Response && envelope.id == id)
+}
+
+/// Whether a server answered that it does not have the method.
+pub(crate) fn is_unknown_method(envelope: &Envelope<'_>) -> bool {
+    let error = envelope.error.and_then(|error| Object::parse(error.get(), "error").ok());
+    let said = error.and_then(|error| error.get("code")).map_or("", |raw| raw.get());
+    said == code::METHOD_NOT_FOUND.to_string()
 }
 
 fn judge(response: Response<Incoming>, load: Load, in_session: bool) -> Result<Answer, Refusal> {

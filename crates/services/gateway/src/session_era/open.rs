@@ -13,7 +13,7 @@ use crate::front::{Inbound, Served};
 use crate::refusal::{Reason, Refusal};
 use crate::relay::whole_response;
 use crate::session::{Published, Record, UpstreamSession, sensitive};
-use crate::upstream::{Outgoing, not_mcp};
+use crate::upstream::{Outgoing, is_unknown_method, not_mcp};
 
 /// Id of the `initialize` that Portico sends on its own.
 const OWN_INITIALIZE: &str = "\"portico-initialize\"";
@@ -60,7 +60,10 @@ async fn open_session(
     let (message, upstream_id) = engine.upstream.response_to(inbound.envelope.id, answer).await?;
     let Some(negotiated) = Negotiated::read(&message)? else {
         // The server refused; there is no session.
-        return Ok((message, None));
+        return match other_era(&agent.snapshot, member.server, &instance, &message) {
+            Some(refusal) => Err(refusal),
+            None => Ok((message, None)),
+        };
     };
     let record = Record {
         binding: agent.binding(),
@@ -126,6 +129,15 @@ pub(crate) fn no_instance(server: Option<&Arc<Server>>) -> Refusal {
     Refusal::new(Reason::NoInstance, message)
 }
 
+/// What it means that a server whose eras nobody has seen refused `initialize`: only the stateless era lacks it.
+fn other_era(snapshot: &Snapshot, server: ServerId, instance: &Instance, message: &Bytes) -> Option<Refusal> {
+    let lacks_it = Envelope::parse(message).is_ok_and(|envelope| is_unknown_method(&envelope));
+    if !(lacks_it && instance.eras.stateless) {
+        return None;
+    }
+    Some(snapshot.server(server).map_or_else(|| no_instance(None), |server| not_bridged(server)))
+}
+
 fn not_bridged(server: &Server) -> Refusal {
     Refusal::new(
         Reason::EraNotBridged,
@@ -171,10 +183,13 @@ impl Leg<'_> {
         let own = Envelope::parse(body.as_bytes())?;
         let (message, id) = self.engine.upstream.response_to(own.id, answer).await?;
         let negotiated = Negotiated::read(&message)?.ok_or_else(|| {
-            Refusal::new(
-                Reason::UpstreamFailed,
-                "the server refused to open a session; its owner can find out why",
-            )
+            let other_era = other_era(&self.agent.snapshot, self.server, instance, &message);
+            other_era.unwrap_or_else(|| {
+                Refusal::new(
+                    Reason::UpstreamFailed,
+                    "the server refused to open a session; its owner can find out why",
+                )
+            })
         })?;
         Ok(UpstreamSession {
             instance: instance.id,

@@ -119,6 +119,20 @@ async fn servers_of_the_other_era_are_refused_with_the_versions_that_work() {
 }
 
 #[tokio::test]
+async fn a_stateless_server_whose_era_nobody_has_seen_is_recognised_by_its_answer_to_initialize() {
+    let bench = Bench::new().await;
+    let body = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}"#;
+    for status in [http::StatusCode::OK, http::StatusCode::NOT_FOUND] {
+        bench.server.speak_stateless_only(status);
+        let answer = bench.post(body).await;
+        assert_eq!(answer.refusal(), (400, -32022, "era_not_bridged".to_owned()), "{status}");
+        assert_eq!(answer.json()["error"]["data"]["supported"][0], "2026-07-28");
+        assert!(!answer.headers.contains_key("mcp-session-id"));
+        assert_eq!(bench.last_audit(), ("failed".into(), "era_not_bridged".into()));
+    }
+}
+
+#[tokio::test]
 async fn a_server_whose_era_nobody_has_seen_is_recognised_by_its_answer() {
     let bench = Bench::new().await;
     bench.server.speak_sessions_only();

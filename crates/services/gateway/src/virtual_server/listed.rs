@@ -3,12 +3,12 @@ use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
-use portico_mcp_types::{Envelope, Object, code, method, text_of};
+use portico_mcp_types::{Envelope, Object, method, text_of};
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use crate::refusal::{Reason, Refusal};
-use crate::upstream::not_mcp;
+use crate::upstream::{is_unknown_method, not_mcp};
 
 /// What a member is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -204,12 +204,6 @@ impl<'a> Page<'a> {
         let next = result.get("nextCursor").and_then(text_of).map(std::borrow::Cow::into_owned);
         Ok(Some(Self { items, next, ttl: ttl_of(&result) }))
     }
-}
-
-fn is_unknown_method(envelope: &Envelope<'_>) -> bool {
-    let error = envelope.error.and_then(|error| Object::parse(error.get(), "error").ok());
-    let said = error.and_then(|error| error.get("code")).map_or("", |raw| raw.get());
-    said == code::METHOD_NOT_FOUND.to_string()
 }
 
 fn failed(what: What) -> Refusal {
