@@ -47,6 +47,12 @@ pub(super) async fn discovered(asker: &Asker, scope: &Scope) -> Result<String, R
     ))
 }
 
+/// Whether some member that answers has the capability.
+pub(super) async fn offered(asker: &Asker, scope: &Scope, capability: &str) -> Result<bool, Refusal> {
+    let gathered = live(asker, scope).await?;
+    Ok(Merged::of(scope, &gathered).capabilities.contains_key(capability))
+}
+
 /// Only members that answer count; if none does, that is an error, because an agent would not ask again.
 async fn live<'a>(asker: &Asker, scope: &'a Scope) -> Result<Gathered<'a>, Refusal> {
     let gathered = asker.ask_all(scope, What::Capabilities).await;

@@ -86,7 +86,7 @@ struct VirtualSession<'a> {
 }
 
 impl VirtualSession<'_> {
-    async fn request(self, mut call: Call) -> Served {
+    async fn request(self, call: Call) -> Served {
         let name = self.inbound.envelope.method();
         if let Some(what) = What::of(name) {
             return match merge::list(self.asker, self.scope, self.inbound, what).await {
@@ -96,20 +96,14 @@ impl VirtualSession<'_> {
         }
         if name == method::SET_LEVEL {
             return match self.set_level().await {
-                Ok(()) => Ok(self.answer("{}", call)),
+                Ok(true) => Ok(self.answer("{}", call)),
+                Ok(false) => Ok(self.not_served(call)),
                 Err(refusal) => Err((refusal, call)),
             };
         }
         match self.find().await {
             Ok(Some((server, body))) => self.forward(server, body, call).await,
-            Ok(None) => {
-                // 404 would say that the session is gone (2025-11-25, Session Management).
-                let refusal =
-                    Refusal::new(Reason::MethodNotFound, format!("this endpoint does not serve {name}"));
-                call.refused(&refusal);
-                let body = refusal.body(self.inbound.envelope.id, call.correlation.as_str());
-                Ok(whole_response(StatusCode::OK, body))
-            }
+            Ok(None) => Ok(self.not_served(call)),
             Err(refusal) => Err((refusal, call)),
         }
     }
@@ -172,8 +166,11 @@ impl VirtualSession<'_> {
         self.engine.sessions.remember_subscription(self.session, server, &uri, on).await
     }
 
-    /// Tells all open servers; those that are opened later hear of it then.
-    async fn set_level(self) -> Result<(), Refusal> {
+    /// Tells all open servers; those that are opened later hear of it then. `false` if no server logs.
+    async fn set_level(self) -> Result<bool, Refusal> {
+        if !capabilities::offered(self.asker, self.scope, "logging").await? {
+            return Ok(false);
+        }
         let level = self.inbound.params.required("level")?;
         if !LEVELS.contains(&level.as_ref()) {
             let message = format!("level must be one of {}", LEVELS.join(", "));
@@ -190,7 +187,7 @@ impl VirtualSession<'_> {
         if tokio::time::timeout(deadline, join_all(told)).await.is_err() {
             tracing::warn!("a server does not take a log level in time");
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Passes a notification on to every open server; the agent does not wait for them.
@@ -235,6 +232,15 @@ impl VirtualSession<'_> {
             }
             Err(refusal) => Err((refusal, call)),
         }
+    }
+
+    /// 404 would say that the session is gone (2025-11-25, Session Management).
+    fn not_served(self, mut call: Call) -> axum::response::Response {
+        let name = self.inbound.envelope.method();
+        let refusal = Refusal::new(Reason::MethodNotFound, format!("this endpoint does not serve {name}"));
+        call.refused(&refusal);
+        let body = refusal.body(self.inbound.envelope.id, call.correlation.as_str());
+        whole_response(StatusCode::OK, body)
     }
 
     fn answer(self, result: &str, mut call: Call) -> axum::response::Response {

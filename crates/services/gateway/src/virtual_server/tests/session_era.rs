@@ -156,7 +156,8 @@ async fn a_stream_whose_endpoint_gets_other_members_says_so_and_ends() {
 
 #[tokio::test]
 async fn a_log_level_reaches_open_members_now_and_others_when_they_are_opened() {
-    let bench = Virtual::new(Names::Prefixed, vec![Setup::default(), Setup::default()]).await;
+    let logging = || Setup { capabilities: json!({"tools": {}, "logging": {}}), ..Setup::default() };
+    let bench = Virtual::new(Names::Prefixed, vec![logging(), logging()]).await;
     bench.open().await;
     // A second session: nothing is open behind it yet.
     let session = bench.open().await;
@@ -171,6 +172,16 @@ async fn a_log_level_reaches_open_members_now_and_others_when_they_are_opened() 
     assert_eq!(bench.members[1].seen("logging/setLevel")[0].message["params"]["level"], "debug");
     let refused = bench.ask(&session, "logging/setLevel", json!({"level": "loud"})).await;
     assert_eq!(refused["error"]["code"], -32602);
+}
+
+#[tokio::test]
+async fn a_log_level_is_no_method_where_no_member_logs() {
+    let bench = Virtual::new(Names::Plain, vec![Setup::default(), Setup::default()]).await;
+    let session = bench.open().await;
+    let body = r#"{"jsonrpc":"2.0","id":3,"method":"logging/setLevel","params":{"level":"debug"}}"#;
+    let refused = bench.bench.in_session(&session, body).await;
+    assert_eq!(refused.refusal(), (200, -32601, "method_not_found".to_owned()));
+    assert!(bench.members.iter().all(|member| member.seen("logging/setLevel").is_empty()));
 }
 
 #[tokio::test]
