@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_second_signal_ends_at_once() {
+    async fn the_second_signal_ends_at_once_and_exits_1() {
         let tasks = Tasks::new();
         tasks.spawn("stuck", std::future::pending::<Result<(), Infallible>>());
         let (send, signals) = mpsc::channel(2);
@@ -126,6 +126,17 @@ mod tests {
         // The grace is far longer than the test may take.
         let outcome = ended(&tasks, &mut signals, Duration::from_hours(1)).await;
         assert_eq!(outcome.aborted, ["stuck"]);
+        assert_eq!(code(outcome.exit_code()), code(ExitCode::FAILURE));
+    }
+
+    #[tokio::test]
+    async fn a_second_signal_that_comes_when_all_is_done_exits_0() {
+        let tasks = Tasks::new();
+        let (send, signals) = mpsc::channel(2);
+        send.send(()).await.unwrap();
+        send.send(()).await.unwrap();
+        let exit = run(tasks, Signals::from_channel(signals)).await;
+        assert_eq!(code(exit), code(ExitCode::SUCCESS));
     }
 
     #[tokio::test]

@@ -1,7 +1,7 @@
 //! Named, tracked, cancellable tasks.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     error::Error,
     fmt,
     future::Future,
@@ -35,6 +35,8 @@ struct Inner {
 struct State {
     failure: Option<TaskFailure>,
     running: BTreeMap<&'static str, usize>,
+    /// Tasks that were dropped before they had finished.
+    dropped: BTreeSet<&'static str>,
 }
 
 /// Why a task was not allowed to end the way it did.
@@ -57,16 +59,17 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Tells whether the process ended because it was asked to.
+    /// Tells whether the process ended because it was asked to, and not because a task died.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.failure.is_none()
     }
 
-    /// Returns 1 if a task died, 0 otherwise.
+    /// Returns 0 if every task finished, 1 if one died or was dropped: an operator must be able to tell that work
+    /// was lost.
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
-        if self.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        if self.is_clean() && self.aborted.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 }
 
@@ -142,29 +145,30 @@ impl Tasks {
     pub async fn wait(&self, grace: Duration) -> Outcome {
         self.0.soft.cancelled().await;
         self.0.tracker.close();
-        let mut aborted = Vec::new();
         let drained = tokio::select! {
             drained = tokio::time::timeout(grace, self.0.tracker.wait()) => drained.is_ok(),
             () = self.0.hard.cancelled() => false,
         };
         if !drained {
-            aborted = self.running();
             self.0.hard.cancel();
             // A task that never yields cannot be dropped: the runtime's own end takes it.
             if tokio::time::timeout(ABORT_WAIT, self.0.tracker.wait()).await.is_err() {
                 tracing::warn!(tasks = ?self.running(), "tasks do not yield");
             }
         }
-        Outcome { failure: self.state().failure.clone(), aborted }
+        let state = self.state();
+        let aborted = state.dropped.iter().chain(state.running.keys()).copied().collect::<BTreeSet<_>>();
+        Outcome { failure: state.failure.clone(), aborted: aborted.into_iter().collect() }
     }
 
     fn start(&self, name: &'static str, future: impl Future<Output = ()> + Send + 'static) {
         let entry = Running::enter(self, name);
         let hard = self.0.hard.clone();
         self.0.tracker.spawn(async move {
-            let _entry = entry;
             // The future owns the cleanup of its values: dropping it is the abort.
-            hard.run_until_cancelled_owned(future).await;
+            if hard.run_until_cancelled_owned(future).await.is_none() {
+                entry.tasks.state().dropped.insert(entry.name);
+            }
         });
     }
 
