@@ -11,6 +11,7 @@ use axum::response::Response;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
 use portico_process::Readiness;
+use portico_telemetry::{CORRELATION_HEADER, CorrelationId};
 use prost::Message;
 use prost_types::FileDescriptorSet;
 use tokio_stream::Stream;
@@ -42,15 +43,25 @@ pub enum AssemblyError {
 /// Serves HTTP routes and gRPC services on one port.
 ///
 /// An unknown gRPC path answers `grpc-status: 12`, an unknown HTTP path a problem+json 404; a fallback that `http` has
-/// is replaced.
-pub fn one_port(http: Router, grpc: Routes) -> Router {
+/// is replaced. These answers carry what `correlate` makes of the request's headers.
+pub fn one_port<C>(http: Router, grpc: Routes, correlate: C) -> Router
+where
+    C: Fn(&HeaderMap) -> CorrelationId + Clone + Send + Sync + 'static,
+{
     let grpc = deadlines(grpc.prepare().into_axum_router().reset_fallback());
+    let correlate_too = correlate.clone();
+    let nothing_here =
+        move |headers: HeaderMap| std::future::ready(nothing_here(&headers, &correlate(&headers)));
+    let wrong_method = move |headers: HeaderMap| std::future::ready(wrong_method(&correlate_too(&headers)));
     http.reset_fallback().merge(grpc).fallback(nothing_here).method_not_allowed_fallback(wrong_method)
 }
 
 /// Serves gRPC services alone, with deadlines and `grpc-status: 12` for unknown paths.
-pub fn grpc_app(grpc: Routes) -> Router {
-    one_port(Router::new(), grpc)
+pub fn grpc_app<C>(grpc: Routes, correlate: C) -> Router
+where
+    C: Fn(&HeaderMap) -> CorrelationId + Clone + Send + Sync + 'static,
+{
+    one_port(Router::new(), grpc, correlate)
 }
 
 /// Joins the gRPC services of several services of a deployment; give the result to [`grpc_routes`].
@@ -107,17 +118,25 @@ fn is_grpc(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
-async fn nothing_here(headers: HeaderMap) -> Response {
-    if is_grpc(&headers) {
+fn nothing_here(headers: &HeaderMap, correlation: &CorrelationId) -> Response {
+    if is_grpc(headers) {
         let status = grpc_error(Code::Unimplemented, "unknown_method", "this server has no such gRPC method");
-        return status.into_http();
+        return correlated(status.into_http(), correlation);
     }
-    problem(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path", None)
+    let detail = "there is nothing at this path";
+    let response = problem(StatusCode::NOT_FOUND, "not_found", detail, Some(correlation.as_str()));
+    correlated(response, correlation)
 }
 
-async fn wrong_method() -> Response {
+fn wrong_method(correlation: &CorrelationId) -> Response {
     let detail = "this path does not take this method; the Allow header lists those that it takes";
-    problem(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail, None)
+    let status = StatusCode::METHOD_NOT_ALLOWED;
+    correlated(problem(status, "method_not_allowed", detail, Some(correlation.as_str())), correlation)
+}
+
+fn correlated(mut response: Response, correlation: &CorrelationId) -> Response {
+    response.headers_mut().insert(CORRELATION_HEADER, correlation.header_value());
+    response
 }
 
 /// `grpc.health.v1` as a view of the process's readiness.

@@ -6,6 +6,9 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use axum::Router;
+use portico_clock::SystemClock;
+use portico_ids::SeededRng;
+use portico_telemetry::CorrelationId;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
 use tokio::task::JoinHandle;
 use tokio_stream::Stream;
@@ -20,6 +23,11 @@ use crate::listener::BoundListener;
 use crate::server::{HttpLimits, Server};
 use crate::tls::{ServerTls, TlsFiles};
 use crate::{Link, PeerAddr, PeerIdentity};
+
+/// Gives requests their correlation id.
+pub(crate) fn correlate(headers: &http::HeaderMap) -> CorrelationId {
+    CorrelationId::from_headers(headers, &SystemClock, &SeededRng::new(1))
+}
 
 /// Answers SERVING to the service that it is asked about, `NOT_SERVING` to anybody else.
 struct WhoCalls;

@@ -20,7 +20,7 @@ use portico_outbound::{OutboundClient, OutboundLimits, OutboundPolicy};
 use portico_process::{Readiness, Tasks};
 use portico_registry::Registry;
 use portico_sealing::{HandleSealer, KeyRing, Sealer};
-use portico_telemetry::Metrics;
+use portico_telemetry::{CorrelationId, Metrics};
 use portico_transport::{Exchange, PeerIdentity, grpc_routes, merge_routes, one_port};
 use portico_worker::Worker;
 use url::Url;
@@ -104,7 +104,8 @@ impl Platform {
             [portico_proto_auth::FILE_DESCRIPTOR_SET, portico_proto_registry::FILE_DESCRIPTOR_SET];
         let grpc = grpc_routes(&descriptors, services, ground.readiness.clone())?;
         let http = self.auth_server.http().merge(self.registry.http()).merge(self.gateway.http());
-        Ok(one_port(http, grpc))
+        let (clock, rng) = (ground.clock.clone(), ground.rng.clone());
+        Ok(one_port(http, grpc, move |headers| CorrelationId::from_headers(headers, &*clock, &*rng)))
     }
 
     pub(super) fn demo(&self) -> Router {

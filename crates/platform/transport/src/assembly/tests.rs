@@ -6,7 +6,7 @@ use tonic_health::pb::health_client::HealthClient;
 use tower::ServiceExt;
 
 use super::*;
-use crate::testing::{ask, called_as, echo_peer, start, who_calls};
+use crate::testing::{ask, called_as, correlate, echo_peer, start, who_calls};
 use crate::{HttpLimits, reason_of, remote_link, with_deadline};
 
 fn get(path: &str) -> Request {
@@ -15,7 +15,7 @@ fn get(path: &str) -> Request {
 
 #[tokio::test]
 async fn one_port_serves_http_and_grpc() {
-    let server = start(one_port(echo_peer(), who_calls()), HttpLimits::default(), None);
+    let server = start(one_port(echo_peer(), who_calls(), correlate), HttpLimits::default(), None);
     let channel = Endpoint::from_shared(format!("http://{}", server.address)).unwrap().connect_lazy();
     let mut client = HealthClient::new(remote_link(channel));
     let answer = client.check(ask("gateway")).await.unwrap().into_inner();
@@ -25,7 +25,7 @@ async fn one_port_serves_http_and_grpc() {
 
 #[tokio::test]
 async fn unknown_http_path_is_a_problem_404() {
-    let response = one_port(echo_peer(), who_calls()).oneshot(get("/nope")).await.unwrap();
+    let response = one_port(echo_peer(), who_calls(), correlate).oneshot(get("/nope")).await.unwrap();
     assert_eq!(response.status(), StatusCode::NOT_FOUND);
     assert_eq!(response.headers()[CONTENT_TYPE], "application/problem+json");
 }
@@ -34,17 +34,33 @@ async fn unknown_http_path_is_a_problem_404() {
 async fn wrong_http_method_is_a_problem_405_with_allow() {
     let mut request = get("/slow");
     *request.method_mut() = http::Method::DELETE;
-    let response = one_port(echo_peer(), who_calls()).oneshot(request).await.unwrap();
+    let response = one_port(echo_peer(), who_calls(), correlate).oneshot(request).await.unwrap();
     assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
     assert_eq!(response.headers()[ALLOW], "GET,HEAD");
     assert_eq!(response.headers()[CONTENT_TYPE], "application/problem+json");
 }
 
 #[tokio::test]
+async fn what_no_handler_answers_carries_the_correlation_id_too() {
+    let mut wrong_method = get("/slow");
+    *wrong_method.method_mut() = http::Method::DELETE;
+    for mut request in [get("/nope"), wrong_method] {
+        request.headers_mut().insert(CORRELATION_HEADER, HeaderValue::from_static("agent-run-0042"));
+        let response = one_port(echo_peer(), who_calls(), correlate).oneshot(request).await.unwrap();
+        assert_eq!(response.headers()[CORRELATION_HEADER], "agent-run-0042");
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let problem: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(problem["correlation_id"], "agent-run-0042");
+    }
+    let response = one_port(echo_peer(), who_calls(), correlate).oneshot(get("/nope")).await.unwrap();
+    assert_eq!(response.headers()[CORRELATION_HEADER].len(), 36, "one is made where there is none");
+}
+
+#[tokio::test]
 async fn unknown_grpc_path_is_unimplemented() {
     let mut request = get("/portico.nope.v1.Nope/Nope");
     request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc+proto"));
-    let response = one_port(echo_peer(), who_calls()).oneshot(request).await.unwrap();
+    let response = one_port(echo_peer(), who_calls(), correlate).oneshot(request).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
     let status = Status::from_header_map(response.headers()).unwrap();
     assert_eq!(status.code(), Code::Unimplemented);
@@ -53,7 +69,7 @@ async fn unknown_grpc_path_is_unimplemented() {
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_handler_ends_at_the_callers_deadline() {
-    let app = grpc_app(who_calls()).map_request(|request: http::Request<tonic::body::Body>| {
+    let app = grpc_app(who_calls(), correlate).map_request(|request: http::Request<tonic::body::Body>| {
         let mut request = request.map(axum::body::Body::new);
         request.headers_mut().insert("grpc-timeout", HeaderValue::from_static("3S"));
         request
@@ -72,7 +88,7 @@ async fn health_follows_readiness() {
     let check = readiness.check("database");
     let set = tonic_health::pb::FILE_DESCRIPTOR_SET;
     let routes = grpc_routes(&[set], Routes::default(), readiness).unwrap();
-    let app = one_port(Router::new(), routes);
+    let app = one_port(Router::new(), routes, correlate);
     let link =
         app.map_request(|request: http::Request<tonic::body::Body>| request.map(axum::body::Body::new));
     let mut client =
@@ -88,7 +104,8 @@ async fn health_follows_readiness() {
 
 #[tokio::test]
 async fn problem_body_is_json() {
-    let response = nothing_here(HeaderMap::new()).await;
+    let headers = HeaderMap::new();
+    let response = nothing_here(&headers, &correlate(&headers));
     let body = response.into_body().collect().await.unwrap().to_bytes();
     let value: serde_json::Value = serde_json::from_slice(&body).unwrap();
     assert_eq!(value["reason"], "not_found");

@@ -1,10 +1,10 @@
-use crate::testing::{Running, TestCa, called_as, echo_peer, start, who_calls};
+use crate::testing::{Running, TestCa, called_as, correlate, echo_peer, start, who_calls};
 use crate::{BoundListener, HttpLimits, PeerIdentity, dial_mutual, grpc_app, one_port, reason_of};
 
 use super::*;
 
 fn registry(tls: &ServerTls) -> Running {
-    start(grpc_app(who_calls()), HttpLimits::default(), Some(tls.clone()))
+    start(grpc_app(who_calls(), correlate), HttpLimits::default(), Some(tls.clone()))
 }
 
 fn client(files: TlsFiles, expected: &str) -> ClientTls {
@@ -96,7 +96,7 @@ fn mutual_tls_without_a_ca_does_not_start() {
 async fn public_tls_never_gives_an_identity() {
     let (directory, ca) = (tempfile::tempdir().unwrap(), TestCa::new());
     let tls = ServerTls::public(ca.issue(directory.path(), "registry")).unwrap();
-    let server = start(one_port(echo_peer(), who_calls()), HttpLimits::default(), Some(tls));
+    let server = start(one_port(echo_peer(), who_calls(), correlate), HttpLimits::default(), Some(tls));
     let tls = client(ca.issue(directory.path(), "gateway"), "registry");
     let link = dial_mutual(&server.address.to_string(), tls).unwrap();
     assert!(!called_as(link, "gateway").await.unwrap());
