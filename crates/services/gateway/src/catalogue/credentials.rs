@@ -14,6 +14,7 @@ use portico_sealing::{Aad, Sealer};
 use portico_transport::{with_deadline, within};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
+use tokio::io::AsyncWriteExt as _;
 
 use super::Catalogue;
 use portico_transport::Link;
@@ -197,10 +198,13 @@ impl Resolver {
     }
 }
 
-/// Replaces a file in one step: a reader sees the old or the new one.
+/// Replaces a file of the owner's in one step: a reader sees the old or the new one.
 async fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let beside = path.with_extension("new");
-    tokio::fs::write(&beside, bytes).await?;
+    let mut options = tokio::fs::OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&beside).await?;
+    file.write_all(bytes).await?;
+    file.sync_all().await?;
     tokio::fs::rename(&beside, path).await
 }
 

@@ -1,3 +1,4 @@
+use std::os::unix::fs::PermissionsExt as _;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -162,7 +163,10 @@ async fn a_gateway_starts_from_its_copies_while_the_registry_is_away() {
     eventually(|| credentials.exists()).await;
     let second = first.restarted().await;
     for name in ["catalogue.feed", "credentials.sealed"] {
-        let bytes = std::fs::read(second.dir().join(name)).unwrap();
+        let path = second.dir().join(name);
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{name} can be read by others");
+        let bytes = std::fs::read(path).unwrap();
         assert!(!bytes.windows(6).any(|window| window == b"s3cret"), "a secret lies open on disk");
     }
     second.gateway.spawn_tasks(&second.tasks);

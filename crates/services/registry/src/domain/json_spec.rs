@@ -247,10 +247,7 @@ mod tests {
         let spec =
             parse(json!({"type": "url", "endpoint": "http://localhost:3333/mcp", "health_check": "/health"}))
                 .unwrap();
-        assert_eq!(
-            (spec.url.bearer, spec.url.timeout, spec.url.stateless),
-            (None, None, false)
-        );
+        assert_eq!((spec.url.bearer, spec.url.timeout, spec.url.stateless), (None, None, false));
     }
 
     #[test]

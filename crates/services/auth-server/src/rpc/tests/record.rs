@@ -48,7 +48,10 @@ async fn s2_39_every_change_leaves_one_record_of_who_did_what() {
         ];
         assert_eq!(actions, expected, "{}", fixture.label);
         for row in &rows {
-            assert_eq!((row.principal.as_str(), row.outcome.as_str()), (&*fixture.root.to_string(), "allowed"));
+            assert_eq!(
+                (row.principal.as_str(), row.outcome.as_str()),
+                (&*fixture.root.to_string(), "allowed")
+            );
             assert_eq!(row.client_id, "test-client");
             assert!(!row.correlation_id.is_empty() && !row.target.is_empty(), "{row:?}");
         }
