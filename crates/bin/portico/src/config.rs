@@ -26,6 +26,11 @@ enum Verb {
     Schema,
 }
 
+/// The schema as it is printed, and as it stands in `docs/settings.schema.json`.
+fn schema_text() -> Result<String> {
+    Ok(serde_json::to_string_pretty(&portico_settings::schema::<DevSettings>())?)
+}
+
 pub(crate) fn run(arguments: &Arguments, output: Output) -> Result<()> {
     match &arguments.verb {
         Verb::Check { config } => {
@@ -33,8 +38,22 @@ pub(crate) fn run(arguments: &Arguments, output: Output) -> Result<()> {
             output.value(&settings, || "the settings are good".to_owned());
         }
         Verb::Schema => {
-            output.line(&serde_json::to_string_pretty(&portico_settings::schema::<DevSettings>())?);
+            output.line(&schema_text()?);
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_published_schema_is_the_one_of_this_program() {
+        let published = include_str!("../../../../docs/settings.schema.json");
+        assert!(
+            schema_text().unwrap() == published.trim_end(),
+            "write it anew: portico config schema > docs/settings.schema.json"
+        );
+    }
 }

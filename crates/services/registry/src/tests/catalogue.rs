@@ -73,10 +73,7 @@ async fn s2_09_s4_14_s4_41_a_follower_gets_a_snapshot_then_changes_then_removals
         (seen.url.as_str(), seen.bearer_secret_ref.as_str(), seen.secret_version),
         (URL, "github-token", 0)
     );
-    assert_eq!(
-        (seen.timeout_ms, seen.stateless, seen.status()),
-        (60_000, false, proto::InstanceStatus::Pending)
-    );
+    assert_eq!((seen.timeout_ms, seen.stateless, seen.status()), (0, false, proto::InstanceStatus::Pending));
 
     let set = proto::SetSecretRequest { r#ref: "github-token".to_owned(), value: b"value".to_vec() };
     owner.secrets.set_secret(set).await.unwrap();
