@@ -51,7 +51,10 @@ impl AuditRecord {
             &mut self.trace_id,
             &mut self.peer,
         ] {
-            *text = clipped(text, FIELD_LIMIT).replace(['\n', '\t'], " ");
+            // Nearly all are plain already.
+            if text.len() > FIELD_LIMIT || !text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+                *text = clipped(text, FIELD_LIMIT).replace(['\n', '\t'], " ");
+            }
         }
         for number in [&mut self.duration_ms, &mut self.request_bytes, &mut self.response_bytes] {
             *number = (*number).max(0);
