@@ -5,7 +5,7 @@
 //!
 //! Tools: `echo {"text"}` returns the text unchanged; `payload {"kib"}` returns that much text; `slow {"ms"}` answers
 //! after that time, under SSE with a log notification first, so that a buffering proxy can be told from a streaming one;
-//! `tool_0000` and so on (`--extra-tools`) behave like `echo`.
+//! `tool_0000` and so on (`--extra-tools`) behave like `echo`. `/sessions` counts the sessions.
 #![expect(clippy::print_stderr, reason = "says on which address it listens")]
 #![expect(
     clippy::disallowed_methods,
@@ -238,9 +238,18 @@ fn get(state: &State) -> HttpReply {
     sse_response(StreamBody::new(events).boxed_unsync())
 }
 
+/// How many sessions were opened so far, and how many of them are open now.
+async fn sessions(state: &State) -> HttpReply {
+    let opened = state.next_session.load(Ordering::Relaxed) - 1;
+    let open = state.with_sessions(|sessions| sessions.len());
+    json_answer(format!(r#"{{"opened":{opened},"open":{open}}}"#), None).await
+}
+
 async fn handle(state: Arc<State>, request: Request<Incoming>) -> Result<HttpReply, Infallible> {
-    if request.uri().path() != "/mcp" {
-        return Ok(status(StatusCode::NOT_FOUND));
+    match request.uri().path() {
+        "/mcp" => {}
+        "/sessions" => return Ok(sessions(&state).await),
+        _ => return Ok(status(StatusCode::NOT_FOUND)),
     }
     Ok(match *request.method() {
         Method::POST => post(state, request).await,

@@ -63,6 +63,14 @@ pub(crate) struct Connection {
     index: usize,
 }
 
+/// What a request asks for.
+pub(crate) struct Call<'a> {
+    pub(crate) method: &'static str,
+    /// The tool's name, for a tool call.
+    pub(crate) name: Option<&'a str>,
+    pub(crate) correlation: Option<String>,
+}
+
 /// A whole answer.
 pub(crate) struct Reply {
     pub(crate) status: u16,
@@ -101,19 +109,23 @@ impl Connection {
         Ok(req)
     }
 
-    /// Posts one JSON-RPC message; `call` is its method and, for a tool call, the tool's name.
+    /// Posts one JSON-RPC message; a call says in its headers what it is.
     pub(crate) async fn post(
         &mut self,
         body: String,
         session: Option<&str>,
-        call: Option<(&str, Option<&str>)>,
+        call: Option<Call<'_>>,
     ) -> Result<Reply> {
         let mut req = self.request(Method::POST, session, body)?;
-        if let (true, Some((method, name))) = (self.target.stateless, call) {
-            req.headers_mut().insert("mcp-method", HeaderValue::from_str(method)?);
-            if let Some(n) = name {
-                req.headers_mut().insert("mcp-name", HeaderValue::from_str(n)?);
+        let headers = req.headers_mut();
+        if let (true, Some(call)) = (self.target.stateless, &call) {
+            headers.insert("mcp-method", HeaderValue::from_str(call.method)?);
+            if let Some(n) = call.name {
+                headers.insert("mcp-name", HeaderValue::from_str(n)?);
             }
+        }
+        if let Some(correlation) = call.and_then(|call| call.correlation) {
+            headers.insert("x-correlation-id", HeaderValue::from_str(&correlation)?);
         }
         self.send.ready().await?;
         let resp = self.send.send_request(req).await?;

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
 
+use crate::failures::Failures;
 use crate::http::Target;
 use crate::session::{Session, open_all};
 use crate::usage::{Usage, usage};
@@ -27,24 +29,21 @@ struct Shared {
 /// What one worker measured; latencies are in units of 100 ns.
 struct Tally {
     latency: Histogram<u64>,
-    errors: u64,
-    first_error: Option<String>,
+    failures: Failures,
+    /// Correlation ids of the calls that were answered rightly, also before and after the measurement.
+    answered: Vec<String>,
 }
 
 impl Tally {
     fn new() -> Result<Self> {
-        Ok(Self { latency: Histogram::new_with_bounds(1, 1_200_000_000, 3)?, errors: 0, first_error: None })
+        let latency = Histogram::new_with_bounds(1, 1_200_000_000, 3)?;
+        Ok(Self { latency, failures: Failures::default(), answered: Vec::new() })
     }
 
-    fn error(&mut self, error: &anyhow::Error) {
-        self.errors += 1;
-        self.first_error.get_or_insert_with(|| format!("{error:#}"));
-    }
-
-    fn add(&mut self, other: Self) -> Result<()> {
+    fn add(&mut self, mut other: Self) -> Result<()> {
         self.latency.add(&other.latency)?;
-        self.errors += other.errors;
-        self.first_error = self.first_error.take().or(other.first_error);
+        self.failures.merge(other.failures);
+        self.answered.append(&mut other.answered);
         Ok(())
     }
 }
@@ -103,16 +102,23 @@ async fn worker(shared: Arc<Shared>, mut session: Option<Session>, index: usize)
             Err(_) => timed_out(),
         };
         let measured = begin >= shared.start;
+        if let (Ok(()), Some(session), true) = (&outcome, &session, args.answered.is_some()) {
+            tally.answered.extend(session.correlation());
+        }
         match outcome {
             Ok(()) if measured => tally.latency.saturating_record(begin.elapsed().as_nanos() as u64 / 100),
             Ok(()) => {}
             Err(error) => {
-                if measured {
-                    tally.error(&error);
+                // Whoever asks for the sessions to be kept wants to know of every failure.
+                if measured || args.keep_sessions {
+                    tally.failures.add(begin, &error);
                 }
                 // The connection may be unusable: start over, without spinning on a dead peer.
                 tokio::time::sleep(Duration::from_millis(50)).await;
-                if args.mode != Mode::Setup {
+                if let (true, Some(session)) = (args.keep_sessions, session.as_mut()) {
+                    // If nobody listens now, the next call says so.
+                    let _ = tokio::time::timeout(limit, session.reconnect(&shared.target)).await;
+                } else if args.mode != Mode::Setup {
                     let opened = Session::open(args.clone(), &shared.target, index);
                     if let Ok(Ok(opened)) = tokio::time::timeout(limit, opened).await {
                         session = Some(opened);
@@ -123,6 +129,14 @@ async fn worker(shared: Arc<Shared>, mut session: Option<Session>, index: usize)
         if shared.calls.fetch_add(1, Ordering::Relaxed) >= args.max_calls {
             shared.stop.store(true, Ordering::Relaxed);
         }
+    }
+}
+
+/// SIGTERM ends the run early: calls under way are finished, and the result is reported.
+async fn stop_when_asked(shared: Arc<Shared>) {
+    if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+        terminate.recv().await;
+        shared.stop.store(true, Ordering::Relaxed);
     }
 }
 
@@ -188,6 +202,7 @@ pub(crate) async fn run(args: Args) -> Result<Value> {
         calls: AtomicU64::new(0),
         stop: AtomicBool::new(false),
     });
+    tokio::spawn(stop_when_asked(shared.clone()));
     let finished = Arc::new(AtomicBool::new(false));
     let sampler = tokio::spawn(peak_memory(args.clone(), finished.clone()));
     let mut sessions = sessions.into_iter();
@@ -200,6 +215,9 @@ pub(crate) async fn run(args: Args) -> Result<Value> {
         tally.add(worker.await??)?;
     }
     finished.store(true, Ordering::Relaxed);
+    if let Some(path) = &args.answered {
+        std::fs::write(path, tally.answered.join("\n"))?;
+    }
     let mut report = report(&args, &tally, &span);
     report["calls"] = json!(shared.calls.load(Ordering::Relaxed));
     report["setup_seconds"] = json!(round(setup_seconds, 3));
@@ -221,8 +239,9 @@ fn report(args: &Args, tally: &Tally, span: &Span) -> Value {
         "sessions": args.sessions,
         "seconds": round(span.seconds, 3),
         "ok": latency.len(),
-        "errors": tally.errors,
-        "first_error": tally.first_error,
+        "errors": tally.failures.count(),
+        "first_error": tally.failures.first(),
+        "failures": tally.failures.list(),
         "rps": round(span.calls as f64 / span.seconds, 1),
         "latency_us": {
             "min": latency.min() as f64 / 10.0, "mean": round(latency.mean() / 10.0, 1),

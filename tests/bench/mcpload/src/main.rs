@@ -21,6 +21,7 @@
     reason = "counts, times and sizes of a benchmark are far below 2^52"
 )]
 
+mod failures;
 mod http;
 mod idle;
 mod load;
@@ -118,6 +119,15 @@ struct Args {
     /// Worker threads (1: a current-thread runtime)
     #[arg(long, default_value_t = 1)]
     threads: usize,
+    /// After a failed call go on with the same session on a new connection, instead of opening another session
+    #[arg(long)]
+    keep_sessions: bool,
+    /// Send `X-Correlation-Id: PREFIX-<session>-<call>` with every call
+    #[arg(long, value_name = "PREFIX")]
+    correlation: Option<String>,
+    /// File for the correlation ids of the calls that were answered rightly, one per line
+    #[arg(long, requires = "correlation")]
+    answered: Option<PathBuf>,
     /// A name for this run, copied to the output
     #[arg(long, default_value = "")]
     label: String,

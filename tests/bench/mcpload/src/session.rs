@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
 
 use crate::Args;
-use crate::http::{Connection, Target};
+use crate::http::{Call, Connection, Target};
 
 /// The parts of a JSON-RPC answer that are checked.
 #[derive(Deserialize)]
@@ -74,6 +74,18 @@ impl Session {
         Ok(s)
     }
 
+    /// A new connection for the same session.
+    pub(crate) async fn reconnect(&mut self, target: &Target) -> Result<()> {
+        self.conn = Connection::open(target, self.index).await?;
+        Ok(())
+    }
+
+    /// The correlation id of the last call.
+    pub(crate) fn correlation(&self) -> Option<String> {
+        let prefix = self.args.correlation.as_ref()?;
+        Some(format!("{prefix}-{}-{}", self.index, self.next_id - 1))
+    }
+
     pub(crate) async fn close(&mut self) -> Result<()> {
         let id = self.id.clone();
         self.conn.delete(id.as_deref()).await
@@ -122,7 +134,8 @@ impl Session {
         let body = format!(
             r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"{tool}","arguments":{{{arguments}}}{meta}}}}}"#
         );
-        let reply = self.conn.post(body, self.id.as_deref(), Some(("tools/call", Some(tool)))).await?;
+        let call = Call { method: "tools/call", name: Some(tool), correlation: self.correlation() };
+        let reply = self.conn.post(body, self.id.as_deref(), Some(call)).await?;
         ensure!(reply.status == 200, "HTTP {} {}", reply.status, reply.excerpt());
         let answer: Answer<'_> = serde_json::from_slice(reply.message(id)?)?;
         if let Some(error) = answer.error {
@@ -145,7 +158,8 @@ impl Session {
         self.next_id += 1;
         let meta = self.meta().trim_start_matches(',');
         let body = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/list","params":{{{meta}}}}}"#);
-        let reply = self.conn.post(body, self.id.as_deref(), Some(("tools/list", None))).await?;
+        let call = Call { method: "tools/list", name: None, correlation: self.correlation() };
+        let reply = self.conn.post(body, self.id.as_deref(), Some(call)).await?;
         ensure!(reply.status == 200, "HTTP {} {}", reply.status, reply.excerpt());
         let answer: Answer<'_> = serde_json::from_slice(reply.message(id)?)?;
         ensure!(answer.id == Some(id), "wrong id");
