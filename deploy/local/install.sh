@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Installs what a local platform needs beside its own binaries, where it is missing (Debian and Ubuntu).
+set -euo pipefail
+# shellcheck source=tests/scripts/steps.sh
+source "$(dirname "$0")/../../tests/scripts/steps.sh"
+export PATH=$PATH:/usr/sbin
+
+missing=()
+compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
+command -v redis-server >/dev/null || missing+=(redis-server)
+command -v nginx >/dev/null || missing+=(nginx-light)
+[ -e /usr/lib/nginx/modules/ngx_stream_module.so ] || missing+=(libnginx-mod-stream)
+[ ${#missing[@]} = 0 ] && exit 0
+echo "    installing ${missing[*]}, once"
+# The packages would otherwise start servers of their own.
+as_root mkdir -p /etc/postgresql-common
+[ -e /etc/postgresql-common/createcluster.conf ] ||
+  echo 'create_main_cluster = false' | as_root tee /etc/postgresql-common/createcluster.conf >/dev/null
+apt_install "${missing[@]}"

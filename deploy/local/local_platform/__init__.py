@@ -1,0 +1,1 @@
+"""The whole platform on one machine: stores, services, and a balancer in front of them."""
