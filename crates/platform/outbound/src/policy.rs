@@ -30,6 +30,8 @@ pub struct OutboundPolicy {
     pub allow: Vec<AllowRule>,
     /// The deployment's own listeners and stores. An unspecified address stands for every address of this machine.
     pub deny_addrs: Vec<SocketAddr>,
+    /// Names and ports of the deployment's own services and stores, which may come to stand for other addresses later.
+    pub deny_hosts: Vec<(String, u16)>,
     /// Addresses that may be called although `deny_addrs` covers them, such as a demo server of the same process.
     pub exempt_addrs: Vec<SocketAddr>,
     /// Whether every private address may be called.
@@ -73,7 +75,7 @@ impl OutboundPolicy {
             Some(Host::Domain(host)) if is_localhost(&canonical(host)) => {
                 self.check_addr(Some(host), SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port))
             }
-            Some(Host::Domain(_)) => Ok(()),
+            Some(Host::Domain(host)) => self.check_host(host, port),
             None => Err(AddressRefused::new(RefusalReason::UrlMalformed, "the URL names no host")),
         }
     }
@@ -113,6 +115,7 @@ impl OutboundPolicy {
                 format!("{host} is a number, not a host name: write the address as 192.0.2.1 is written");
             return Err(AddressRefused::new(RefusalReason::HostAmbiguous, message));
         }
+        self.check_host(host, port)?;
         let found = resolver.resolve(host, port).await.map_err(|error| {
             tracing::debug!(%error, "a host name does not resolve");
             not_resolved(host)
@@ -126,14 +129,19 @@ impl OutboundPolicy {
         Ok(found)
     }
 
+    fn check_host(&self, host: &str, port: u16) -> Result<(), AddressRefused> {
+        let name = canonical(host);
+        if self.deny_hosts.iter().any(|(own, own_port)| *own_port == port && canonical(own) == name) {
+            return Err(own_address(host, port));
+        }
+        Ok(())
+    }
+
     fn check_addr(&self, host: Option<&str>, address: SocketAddr) -> Result<(), AddressRefused> {
         let address = SocketAddr::new(unwrapped(address.ip()), address.port());
         let exempt = self.exempt_addrs.contains(&address);
         if !exempt && self.deny_addrs.iter().any(|own| is_own(*own, address)) {
-            let subject = subject(host, address.ip());
-            let message =
-                format!("{subject} port {} belongs to Portico itself and is never called", address.port());
-            return Err(AddressRefused::new(RefusalReason::AddressOwn, message));
+            return Err(own_address(&subject(host, address.ip()), address.port()));
         }
         self.check_class(host, address.ip())
     }
@@ -165,6 +173,11 @@ impl OutboundPolicy {
             .iter()
             .any(|rule| rule.covers_ip(ip) || host.as_deref().is_some_and(|host| rule.covers_host(host)))
     }
+}
+
+fn own_address(subject: &str, port: u16) -> AddressRefused {
+    let message = format!("{subject} port {port} belongs to Portico itself and is never called");
+    AddressRefused::new(RefusalReason::AddressOwn, message)
 }
 
 pub(crate) fn check_scheme(scheme: &str) -> Result<(), AddressRefused> {

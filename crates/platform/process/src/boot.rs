@@ -1,18 +1,31 @@
 //! The first steps of every binary.
 
-use std::{future::Future, io, process::ExitCode, time::Duration};
+use std::{future::Future, io, num::NonZeroUsize, process::ExitCode, time::Duration};
 
 /// How long the runtime waits for blocking work once the program has ended.
 const RUNTIME_WAIT: Duration = Duration::from_secs(2);
 
-/// Runs a binary: crypto provider first, then the runtime, then `main`.
+/// Runs a binary: crypto provider first, then the runtime with a thread per core, then `main`.
 pub fn boot<M, F>(main: M) -> io::Result<ExitCode>
 where
     M: FnOnce() -> F,
     F: Future<Output = ExitCode>,
 {
+    boot_with(None, main)
+}
+
+/// Does what [`boot`] does, with a number of threads of the caller's choice.
+pub fn boot_with<M, F>(worker_threads: Option<NonZeroUsize>, main: M) -> io::Result<ExitCode>
+where
+    M: FnOnce() -> F,
+    F: Future<Output = ExitCode>,
+{
     install_crypto_provider();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = worker_threads {
+        builder.worker_threads(threads.get());
+    }
+    let runtime = builder.enable_all().build()?;
     let code = runtime.block_on(main());
     runtime.shutdown_timeout(RUNTIME_WAIT);
     Ok(code)

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// Collects the named checks of a process; clones share them.
@@ -11,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug, Clone, Default)]
 pub struct Readiness {
     checks: Arc<Mutex<Vec<CheckReport>>>,
+    changed: watch::Sender<()>,
     draining: Option<CancellationToken>,
 }
 
@@ -46,7 +48,7 @@ impl Readiness {
         let index = checks.len();
         checks.push(CheckReport { name, ready: false, reason: Some("has not reported yet".to_owned()) });
         drop(checks);
-        ReadinessCheck { checks: Arc::clone(&self.checks), index }
+        ReadinessCheck { checks: Arc::clone(&self.checks), changed: self.changed.clone(), index }
     }
 
     /// Returns what every check says, in the order in which they were added.
@@ -67,6 +69,17 @@ impl Readiness {
         !reports.is_empty() && reports.iter().all(|report| report.ready)
     }
 
+    /// Waits until the process is ready. One that shuts down never will be: give up with its token.
+    pub async fn ready(&self) {
+        let mut changed = self.changed.subscribe();
+        while !self.is_ready() {
+            // The sender is this very value: it cannot be gone.
+            if changed.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Vec<CheckReport>> {
         self.checks.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -76,6 +89,7 @@ impl Readiness {
 #[derive(Debug)]
 pub struct ReadinessCheck {
     checks: Arc<Mutex<Vec<CheckReport>>>,
+    changed: watch::Sender<()>,
     index: usize,
 }
 
@@ -96,6 +110,8 @@ impl ReadinessCheck {
             report.ready = reason.is_none();
             report.reason = reason;
         }
+        drop(checks);
+        self.changed.send_replace(());
     }
 }
 
@@ -120,6 +136,18 @@ mod tests {
         assert!(!readiness.is_ready());
         let reason = Some("connection refused".to_owned());
         assert_eq!(readiness.snapshot()[0], CheckReport { name: "database", ready: false, reason });
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_readiness_wakes_when_the_last_check_holds() {
+        let readiness = Readiness::new();
+        let (database, feed) = (readiness.check("database"), readiness.check("trust_feed"));
+        database.ready();
+        let (waited, ()) =
+            tokio::join!(tokio::time::timeout(std::time::Duration::from_secs(5), readiness.ready()), async {
+                feed.ready()
+            });
+        waited.unwrap();
     }
 
     #[test]

@@ -10,6 +10,21 @@ use crate::{Outcome, Tasks};
 /// How long tasks may take to finish: below the 30 s after which Kubernetes and ECS kill.
 pub const DEFAULT_GRACE: Duration = Duration::from_secs(25);
 
+/// How a process ends once it is asked to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drain {
+    /// How long listeners go on accepting while `/readyz` says no already: balancers need time to look there.
+    pub delay: Duration,
+    /// How long tasks may take to finish after that.
+    pub grace: Duration,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self { delay: Duration::ZERO, grace: DEFAULT_GRACE }
+    }
+}
+
 /// Where requests to stop come from.
 #[derive(Debug)]
 pub struct Signals(Source);
@@ -34,8 +49,8 @@ impl Signals {
         Self(Source::Channel(signals))
     }
 
-    /// Waits for the next signal; a closed channel never signals.
-    async fn next(&mut self) -> &'static str {
+    /// Waits for the next signal and returns its name; a closed channel never signals.
+    pub async fn next(&mut self) -> &'static str {
         let name = match &mut self.0 {
             Source::Process { terminate, interrupt } => tokio::select! {
                 got = terminate.recv() => got.map(|()| "SIGTERM"),
@@ -50,14 +65,14 @@ impl Signals {
     }
 }
 
-/// Waits for a signal or a dead task, drains for [`DEFAULT_GRACE`], and says how the process shall exit.
+/// Waits for a signal or a dead task, drains without a delay for [`DEFAULT_GRACE`], and says how the process shall exit.
 pub async fn run(tasks: Tasks, signals: Signals) -> ExitCode {
-    run_with_grace(tasks, signals, DEFAULT_GRACE).await
+    run_with_drain(tasks, signals, Drain::default()).await
 }
 
-/// Does what [`run`] does, with a grace of the caller's choice.
-pub async fn run_with_grace(tasks: Tasks, mut signals: Signals, grace: Duration) -> ExitCode {
-    let outcome = ended(&tasks, &mut signals, grace).await;
+/// Does what [`run`] does, with a delay and a grace of the caller's choice.
+pub async fn run_with_drain(tasks: Tasks, mut signals: Signals, drain: Drain) -> ExitCode {
+    let outcome = ended(&tasks, &mut signals, drain).await;
     if let Some(failure) = &outcome.failure {
         tracing::error!(%failure, "stopped because a task died");
     } else {
@@ -66,10 +81,11 @@ pub async fn run_with_grace(tasks: Tasks, mut signals: Signals, grace: Duration)
     outcome.exit_code()
 }
 
-/// Waits for the tasks; the first signal asks them to finish, the second drops them.
-async fn ended(tasks: &Tasks, signals: &mut Signals, grace: Duration) -> Outcome {
-    let mut wait = std::pin::pin!(tasks.wait(grace));
-    let soft = tasks.shutdown_token();
+/// Waits for the tasks; the first signal drains and, after the delay, asks them to finish, the second drops them.
+async fn ended(tasks: &Tasks, signals: &mut Signals, drain: Drain) -> Outcome {
+    let mut wait = std::pin::pin!(tasks.wait(drain.grace));
+    let mut delay = std::pin::pin!(after_delay(tasks, drain.delay));
+    let mut delayed = false;
     loop {
         tokio::select! {
             outcome = &mut wait => {
@@ -78,17 +94,30 @@ async fn ended(tasks: &Tasks, signals: &mut Signals, grace: Duration) -> Outcome
                 }
                 return outcome;
             }
+            () = &mut delay, if !delayed => delayed = true,
             signal = signals.next() => {
-                if soft.is_cancelled() {
+                if tasks.drain_token().is_cancelled() {
                     tracing::warn!(signal, "second signal, stopping at once");
                     tasks.abort();
                 } else {
-                    tracing::info!(signal, grace_seconds = grace.as_secs(), "shutting down, a second signal stops at once");
-                    tasks.trigger_shutdown();
+                    tracing::info!(
+                        signal,
+                        delay_ms = u64::try_from(drain.delay.as_millis()).unwrap_or(u64::MAX),
+                        grace_seconds = drain.grace.as_secs(),
+                        "shutting down, a second signal stops at once"
+                    );
+                    tasks.begin_drain();
                 }
             }
         }
     }
+}
+
+/// Asks the tasks to finish some time after draining began.
+async fn after_delay(tasks: &Tasks, delay: Duration) {
+    tasks.drain_token().cancelled().await;
+    tokio::time::sleep(delay).await;
+    tasks.trigger_shutdown();
 }
 
 #[cfg(test)]
@@ -124,7 +153,8 @@ mod tests {
         send.send(()).await.unwrap();
         let mut signals = Signals::from_channel(signals);
         // The grace is far longer than the test may take.
-        let outcome = ended(&tasks, &mut signals, Duration::from_hours(1)).await;
+        let drain = Drain { grace: Duration::from_hours(1), ..Drain::default() };
+        let outcome = ended(&tasks, &mut signals, drain).await;
         assert_eq!(outcome.aborted, ["stuck"]);
         assert_eq!(code(outcome.exit_code()), code(ExitCode::FAILURE));
     }
@@ -137,6 +167,26 @@ mod tests {
         send.send(()).await.unwrap();
         let exit = run(tasks, Signals::from_channel(signals)).await;
         assert_eq!(code(exit), code(ExitCode::SUCCESS));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tasks_go_on_for_the_delay_after_draining_began() {
+        let tasks = Tasks::new();
+        let (draining, shutdown) = (tasks.drain_token(), tasks.shutdown_token());
+        let (took, measured) = tokio::sync::oneshot::channel();
+        tasks.spawn("listener", async move {
+            draining.cancelled().await;
+            let began = tokio::time::Instant::now();
+            shutdown.cancelled().await;
+            let _ = took.send(began.elapsed());
+            Ok::<_, Infallible>(())
+        });
+        let (send, signals) = mpsc::channel(2);
+        send.send(()).await.unwrap();
+        let drain = Drain { delay: Duration::from_secs(5), ..Drain::default() };
+        let exit = run_with_drain(tasks, Signals::from_channel(signals), drain).await;
+        assert_eq!(code(exit), code(ExitCode::SUCCESS));
+        assert_eq!(measured.await.unwrap().as_secs(), 5);
     }
 
     #[tokio::test]

@@ -19,16 +19,32 @@ const ABORT_WAIT: Duration = Duration::from_secs(2);
 
 /// Starts and tracks every task of a process; clones share them.
 ///
-/// Shutdown has two stages: the soft token asks tasks to finish what they have begun, the hard one drops them.
+/// The end has three stages: draining says that it is near while everything goes on, the soft token asks tasks to finish
+/// what they have begun, the hard one drops them.
 #[derive(Debug, Clone, Default)]
 pub struct Tasks(Arc<Inner>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner {
     tracker: TaskTracker,
+    /// A child of `soft`: whoever shuts down drains as well.
+    drain: CancellationToken,
     soft: CancellationToken,
     hard: CancellationToken,
     state: Mutex<State>,
+}
+
+impl Default for Inner {
+    fn default() -> Self {
+        let soft = CancellationToken::new();
+        Self {
+            tracker: TaskTracker::new(),
+            drain: soft.child_token(),
+            soft,
+            hard: CancellationToken::new(),
+            state: Mutex::default(),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -112,6 +128,12 @@ impl Tasks {
         });
     }
 
+    /// Returns the token that says that the end is near: readiness ends, connections are not kept any longer.
+    #[must_use]
+    pub fn drain_token(&self) -> CancellationToken {
+        self.0.drain.clone()
+    }
+
     /// Returns the token that asks tasks to finish what they have begun and take nothing new.
     #[must_use]
     pub fn shutdown_token(&self) -> CancellationToken {
@@ -122,6 +144,11 @@ impl Tasks {
     #[must_use]
     pub fn abort_token(&self) -> CancellationToken {
         self.0.hard.clone()
+    }
+
+    /// Says that the end is near, while every task goes on.
+    pub fn begin_drain(&self) {
+        self.0.drain.cancel();
     }
 
     /// Asks every task to finish.

@@ -5,6 +5,8 @@ mod error;
 mod link;
 mod listener;
 mod peer;
+mod peer_guard;
+mod refused_peers;
 mod server;
 #[cfg(test)]
 mod testing;
@@ -13,9 +15,12 @@ mod tls;
 pub use assembly::{AssemblyError, grpc_app, grpc_routes, merge_routes, one_port};
 pub use error::{ERROR_DOMAIN, grpc_error, problem, reason_of};
 pub use link::{
-    DEFAULT_DEADLINE, Exchange, Link, LinkError, dial_mutual, remote_link, with_deadline, within,
+    DEFAULT_DEADLINE, Exchange, Link, LinkError, ServiceAddress, dial_mutual, remote_link, with_deadline,
+    within,
 };
-pub use listener::{BindError, BoundListener};
+pub use listener::{BindError, BoundListener, ReservedAddress, Serving};
 pub use peer::{InvalidPeerIdentity, PeerAddr, PeerIdentity};
+pub use peer_guard::{PeerGuard, PeerRule, method_paths};
+pub use refused_peers::{PeerRefusals, RefusedPeer, RefusedPeers};
 pub use server::HttpLimits;
-pub use tls::{ClientTls, ServerTls, TlsError, TlsFiles};
+pub use tls::{Certificate, ClientTls, ServerTls, TlsError, TlsFiles};

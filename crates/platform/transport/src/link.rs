@@ -7,7 +7,7 @@ mod remote;
 pub(crate) use deadline::requested_deadline;
 pub use deadline::{DEFAULT_DEADLINE, with_deadline, within};
 pub use exchange::Exchange;
-pub use remote::{LinkError, dial_mutual, remote_link};
+pub use remote::{LinkError, ServiceAddress, dial_mutual, remote_link};
 
 /// What every generated client is generic over, in every deployment.
 ///

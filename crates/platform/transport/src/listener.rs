@@ -1,5 +1,6 @@
 //! Sockets that are bound before anything is served.
 
+use std::future::Future;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 
@@ -50,6 +51,78 @@ impl BindError {
     }
 }
 
+/// An address that is taken, where nobody can connect yet.
+#[derive(Debug)]
+pub struct ReservedAddress {
+    socket: TcpSocket,
+    address: SocketAddr,
+    name: &'static str,
+}
+
+impl ReservedAddress {
+    /// Takes a TCP address; port 0 lets the system choose one. Needs a tokio runtime.
+    pub fn reserve(address: SocketAddr) -> Result<Self, BindError> {
+        let open = || {
+            let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+            // Without this a restart waits for the old connections to leave TIME_WAIT.
+            socket.set_reuseaddr(true)?;
+            socket.bind(address)?;
+            let address = socket.local_addr()?;
+            Ok(Self { socket, address, name: "listener" })
+        };
+        open().map_err(|source| BindError::new(address, source))
+    }
+
+    /// Names the listener in logs and in the list of tasks.
+    #[must_use]
+    pub fn named(self, name: &'static str) -> Self {
+        Self { name, ..self }
+    }
+
+    /// Returns the address, with the port that the system chose.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Lets connections in.
+    pub fn listen(self) -> Result<BoundListener, BindError> {
+        let Self { socket, address, name } = self;
+        let listener = socket.listen(BACKLOG).map_err(|source| BindError::new(address, source))?;
+        Ok(BoundListener { listener, address, name })
+    }
+
+    /// Serves `app` from when `ready` completes until the tasks shut down, then drains.
+    ///
+    /// Until then connections are refused, so that a balancer goes elsewhere at once.
+    pub fn serve_when(
+        self,
+        ready: impl Future<Output = ()> + Send + 'static,
+        serving: Serving,
+        tasks: &Tasks,
+    ) {
+        let shutdown = tasks.shutdown_token();
+        let tokens = tasks.clone();
+        tasks.spawn(self.name, async move {
+            if shutdown.run_until_cancelled(ready).await.is_some() {
+                self.listen()?.into_server(serving, &tokens).await;
+            }
+            Ok::<(), BindError>(())
+        });
+    }
+}
+
+/// What a listener serves, and how.
+#[derive(Debug, Clone)]
+pub struct Serving {
+    /// The routes.
+    pub app: Router,
+    /// What one client may take.
+    pub limits: HttpLimits,
+    /// TLS, if connections are not plain.
+    pub tls: Option<ServerTls>,
+}
+
 /// A socket that is bound and listening, with nothing served yet.
 #[derive(Debug)]
 pub struct BoundListener {
@@ -61,16 +134,7 @@ pub struct BoundListener {
 impl BoundListener {
     /// Binds a TCP address; port 0 lets the system choose one. Needs a tokio runtime.
     pub fn bind(address: SocketAddr) -> Result<Self, BindError> {
-        let open = || {
-            let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-            // Without this a restart waits for the old connections to leave TIME_WAIT.
-            socket.set_reuseaddr(true)?;
-            socket.bind(address)?;
-            let listener = socket.listen(BACKLOG)?;
-            let address = listener.local_addr()?;
-            Ok(Self { listener, address, name: "listener" })
-        };
-        open().map_err(|source| BindError::new(address, source))
+        ReservedAddress::reserve(address)?.listen()
     }
 
     /// Names the listener in logs and in the list of tasks.
@@ -92,17 +156,25 @@ impl BoundListener {
 
     /// Serves `app` until the tasks shut down, then drains.
     pub fn serve(self, app: Router, limits: HttpLimits, tls: Option<ServerTls>, tasks: &Tasks) {
+        let name = self.name;
+        let server = self.into_server(Serving { app, limits, tls }, tasks);
+        tasks.spawn(name, async move {
+            server.await;
+            Ok::<(), std::convert::Infallible>(())
+        });
+    }
+
+    fn into_server(self, serving: Serving, tasks: &Tasks) -> impl Future<Output = ()> + Send + use<> {
+        let Serving { app, limits, tls } = serving;
         let server = Server {
             name: self.name,
             app,
             limits,
             tls,
+            draining: tasks.drain_token(),
             shutdown: tasks.shutdown_token(),
             abort: tasks.abort_token(),
         };
-        tasks.spawn(self.name, async move {
-            server.run(self.listener).await;
-            Ok::<(), std::convert::Infallible>(())
-        });
+        server.run(self.listener)
     }
 }

@@ -17,7 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::connection::Connection;
+use self::connection::{Connection, Times};
 use self::executor::TrackedExecutor;
 pub use self::limits::HttpLimits;
 use crate::tls::ServerTls;
@@ -35,6 +35,8 @@ pub(crate) struct Server {
     pub(crate) app: Router,
     pub(crate) limits: HttpLimits,
     pub(crate) tls: Option<ServerTls>,
+    /// Connections are not kept any longer, but new ones are still taken.
+    pub(crate) draining: CancellationToken,
     pub(crate) shutdown: CancellationToken,
     pub(crate) abort: CancellationToken,
 }
@@ -53,8 +55,8 @@ impl Server {
                 app: app.clone(),
                 builder: builder.clone(),
                 address,
-                first_request: self.limits.header_read_timeout(),
-                tls_handshake: self.limits.tls_handshake_timeout(),
+                times: Times::new(&self.limits),
+                draining: self.draining.clone(),
                 shutdown: self.shutdown.clone(),
             };
             let (tls, abort) = (self.tls.clone(), self.abort.clone());

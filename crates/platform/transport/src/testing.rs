@@ -92,9 +92,26 @@ impl TestCa {
         self.issue_with(directory, service, &[&PeerIdentity::new(service).spiffe_id()])
     }
 
+    /// Issues a certificate that was valid until long ago.
+    pub(crate) fn issue_expired(&self, directory: &Path, service: &str) -> TlsFiles {
+        let uri = PeerIdentity::new(service).spiffe_id();
+        self.write(directory, service, &[&uri], |params| params.not_after = rcgen::date_time_ymd(2001, 1, 1))
+    }
+
     pub(crate) fn issue_with(&self, directory: &Path, name: &str, uris: &[&str]) -> TlsFiles {
+        self.write(directory, name, uris, |_| {})
+    }
+
+    fn write(
+        &self,
+        directory: &Path,
+        name: &str,
+        uris: &[&str],
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> TlsFiles {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        change(&mut params);
         for uri in uris {
             params.subject_alt_names.push(SanType::URI((*uri).try_into().unwrap()));
         }
@@ -115,6 +132,7 @@ impl TestCa {
 /// A server on a port of its own that stops when it is dropped.
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
+    pub(crate) draining: CancellationToken,
     pub(crate) shutdown: CancellationToken,
     pub(crate) abort: CancellationToken,
     pub(crate) task: JoinHandle<()>,
@@ -132,9 +150,18 @@ pub(crate) fn start(app: Router, limits: HttpLimits, tls: Option<ServerTls>) -> 
     let listener = BoundListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr();
     let (shutdown, abort) = (CancellationToken::new(), CancellationToken::new());
-    let server = Server { name: "test", app, limits, tls, shutdown: shutdown.clone(), abort: abort.clone() };
+    let draining = shutdown.child_token();
+    let server = Server {
+        name: "test",
+        app,
+        limits,
+        tls,
+        draining: draining.clone(),
+        shutdown: shutdown.clone(),
+        abort: abort.clone(),
+    };
     let task = tokio::spawn(server.run(listener.into_inner()));
-    Running { address, shutdown, abort, task }
+    Running { address, draining, shutdown, abort, task }
 }
 
 /// Routes that tell a request's peer address and identity.

@@ -4,6 +4,7 @@ mod files;
 mod identity;
 mod reload;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -11,16 +12,17 @@ use portico_process::Tasks;
 use rustls::crypto::CryptoProvider;
 use rustls::server::WebPkiClientVerifier;
 use rustls::version::TLS13;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{CertificateError, ClientConfig, RootCertStore, ServerConfig};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use self::files::Material;
-pub use self::files::TlsFiles;
+pub use self::files::{Certificate, TlsFiles};
 use self::identity::ServiceVerifier;
 use self::reload::Reloadable;
 use crate::peer::{InvalidPeerIdentity, PeerIdentity};
+use crate::refused_peers::{PeerRefusals, RefusedPeer};
 
 /// Why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -63,19 +65,26 @@ fn provider() -> Arc<CryptoProvider> {
 pub struct ServerTls {
     config: Arc<Reloadable<ServerConfig>>,
     mutual: bool,
+    refusals: Option<PeerRefusals>,
 }
 
 impl ServerTls {
     /// Serves anybody over TLS 1.2 or 1.3.
     pub fn public(files: TlsFiles) -> Result<Self, TlsError> {
         let config = Arc::new(Reloadable::new(files, public_server)?);
-        Ok(Self { config, mutual: false })
+        Ok(Self { config, mutual: false, refusals: None })
     }
 
     /// Serves only peers that prove to be a service of this deployment, over TLS 1.3.
     pub fn mutual(files: TlsFiles) -> Result<Self, TlsError> {
         let config = Arc::new(Reloadable::new(files, mutual_server)?);
-        Ok(Self { config, mutual: true })
+        Ok(Self { config, mutual: true, refusals: None })
+    }
+
+    /// Reports who was refused for its certificate.
+    #[must_use]
+    pub fn reporting(self, refusals: PeerRefusals) -> Self {
+        Self { refusals: Some(refusals), ..self }
     }
 
     /// Reads the files again if they changed. On an error the old certificates stay in use.
@@ -105,6 +114,22 @@ impl ServerTls {
         let identity = PeerIdentity::from_certificate(leaf)?;
         Ok((stream, Some(identity)))
     }
+
+    /// Tells of a refused connection. Only what a certificate says, or its lack, is worth a record: a balancer that
+    /// looks whether the port is open is none.
+    pub(crate) fn report(&self, error: &AcceptError, address: SocketAddr) {
+        let Some(refusals) = &self.refusals else { return };
+        match error.reason() {
+            Some(reason) => refusals.report(RefusedPeer {
+                service: None,
+                address: Some(address.ip()),
+                method: String::new(),
+                reason,
+                untold: 0,
+            }),
+            None => refusals.count("handshake_failed"),
+        }
+    }
 }
 
 /// Why a TLS connection was refused.
@@ -114,6 +139,29 @@ pub(crate) enum AcceptError {
     Handshake(#[from] std::io::Error),
     #[error(transparent)]
     Identity(#[from] InvalidPeerIdentity),
+}
+
+impl AcceptError {
+    /// Returns what was wrong with the peer's certificate, if that was the reason.
+    fn reason(&self) -> Option<&'static str> {
+        let error = match self {
+            Self::Identity(_) => return Some("identity_invalid"),
+            Self::Handshake(error) => error.get_ref()?.downcast_ref::<rustls::Error>()?,
+        };
+        match error {
+            rustls::Error::NoCertificatesPresented => Some("certificate_missing"),
+            rustls::Error::InvalidCertificate(problem) => Some(match problem {
+                CertificateError::Expired | CertificateError::ExpiredContext { .. } => "certificate_expired",
+                CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                    "certificate_not_yet_valid"
+                }
+                // Another CA of the same name shows by its signature only.
+                CertificateError::UnknownIssuer | CertificateError::BadSignature => "certificate_untrusted",
+                _ => "certificate_invalid",
+            }),
+            _ => None,
+        }
+    }
 }
 
 /// The calling side of mutual TLS, for one service at the other end.

@@ -53,6 +53,7 @@ impl ClientDocuments {
         } else {
             let policy = OutboundPolicy {
                 deny_addrs: outbound.policy().deny_addrs.clone(),
+                deny_hosts: outbound.policy().deny_hosts.clone(),
                 ..OutboundPolicy::default()
             };
             OutboundClient::new(policy, &OutboundLimits::default())?

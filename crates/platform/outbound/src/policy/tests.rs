@@ -196,6 +196,17 @@ fn own_addresses_are_refused_in_every_spelling_except_exempt_ones() {
     assert_eq!(reason(&everything, "http://127.0.0.1:8085/"), None);
 }
 
+#[tokio::test]
+async fn own_hosts_are_refused_by_name_whatever_they_resolve_to() {
+    let policy = OutboundPolicy { deny_hosts: vec![("registry".to_owned(), 9443)], ..OutboundPolicy::dev() };
+    for url in ["http://registry:9443/", "https://Registry.:9443/"] {
+        assert_eq!(reason(&policy, url), Some(RefusalReason::AddressOwn), "{url}");
+    }
+    assert_eq!(reason(&policy, "http://registry:8080/"), None);
+    let refused = policy.vetted("registry", 9443, &Says(vec!["10.0.0.9"])).await.unwrap_err();
+    assert_eq!(refused.reason, RefusalReason::AddressOwn);
+}
+
 #[test]
 fn blocked_ports_are_sorted() {
     assert!(BLOCKED_PORTS.is_sorted());

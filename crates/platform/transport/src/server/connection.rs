@@ -1,46 +1,89 @@
 //! One connection, from its first byte to its last.
 
 use std::convert::Infallible;
+use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::routing::future::RouteFuture;
-use http::{Request, Response};
+use http::header::{CONNECTION, HeaderValue};
+use http::{Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::rt::{Read, Write};
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
 use super::executor::TrackedExecutor;
+use super::limits::HttpLimits;
 use crate::peer::{PeerAddr, PeerIdentity};
 use crate::tls::ServerTls;
+
+/// How long requests may go on when their connection has reached its age: streams that never end are cut then.
+const AGE_GRACE: Duration = Duration::from_secs(30);
 
 /// What a connection is served with.
 pub(super) struct Connection {
     pub(super) app: Router,
     pub(super) builder: Arc<auto::Builder<TrackedExecutor>>,
     pub(super) address: SocketAddr,
-    pub(super) first_request: Duration,
-    pub(super) tls_handshake: Duration,
+    pub(super) times: Times,
+    pub(super) draining: CancellationToken,
     pub(super) shutdown: CancellationToken,
+}
+
+/// How long each part of a connection may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Times {
+    first_request: Duration,
+    tls_handshake: Duration,
+    age: Option<Duration>,
+    linger: Duration,
+}
+
+impl Times {
+    pub(super) fn new(limits: &HttpLimits) -> Self {
+        Self {
+            first_request: limits.header_read_timeout(),
+            tls_handshake: limits.tls_handshake_timeout(),
+            age: limits.max_connection_age(),
+            linger: limits.drain_linger(),
+        }
+    }
+}
+
+/// What the connection's one alarm stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Due {
+    /// The first request should have come.
+    FirstRequest,
+    /// The connection is old.
+    Age,
+    /// The requests that an old connection still had should have ended.
+    Cut,
+    /// Who kept the connection should have used it or seen that it is the last chance.
+    Linger,
+    Nothing,
 }
 
 impl Connection {
     /// Serves the connection to its end; after shutdown only the requests that are in flight.
     pub(super) async fn serve(self, stream: TcpStream, tls: Option<ServerTls>) {
         let Some(tls) = tls else { return self.serve_http(TokioIo::new(stream), None).await };
-        match tokio::time::timeout(self.tls_handshake, tls.accept(stream)).await {
+        match tokio::time::timeout(self.times.tls_handshake, tls.accept(stream)).await {
             Ok(Ok((stream, identity))) => self.serve_http(TokioIo::new(stream), identity).await,
             Ok(Err(error)) => {
                 tracing::info!(peer.address = %self.address, %error, "a TLS connection was refused");
+                tls.report(&error, self.address);
             }
             Err(_) => tracing::info!(peer.address = %self.address, "a TLS handshake took too long"),
         }
@@ -50,19 +93,21 @@ impl Connection {
     where
         I: Read + Write + Unpin + Send + 'static,
     {
-        let requested = Arc::new(AtomicBool::new(false));
-        let service = Requests {
-            app: self.app,
-            address: PeerAddr(self.address),
-            identity,
-            requested: requested.clone(),
-        };
+        let (times, began) = (self.times, Instant::now());
+        let seen = Arc::new(Seen::default());
+        let service =
+            Requests { app: self.app, address: PeerAddr(self.address), identity, seen: Arc::clone(&seen) };
         let mut connection = pin!(self.builder.serve_connection(io, service));
         // hyper's own header timeout starts only once it knows the HTTP version, and HTTP/2 has none: a client
         // that connects and stays silent is cut here.
-        let mut silence = pin!(tokio::time::sleep(self.first_request));
-        let mut watching = true;
-        let mut draining = false;
+        let mut alarm = pin!(tokio::time::sleep_until(began + times.first_request));
+        let mut due = Due::FirstRequest;
+        let mut stop = pin!(async {
+            self.draining.cancelled().await;
+            seen.draining.store(true, Ordering::Relaxed);
+            self.shutdown.cancelled().await;
+        });
+        let mut stopping = false;
         loop {
             tokio::select! {
                 result = connection.as_mut() => {
@@ -71,20 +116,59 @@ impl Connection {
                     }
                     return;
                 }
-                () = self.shutdown.cancelled(), if !draining => {
-                    draining = true;
-                    connection.as_mut().graceful_shutdown();
+                () = stop.as_mut(), if !stopping => {
+                    stopping = true;
+                    if due == Due::Cut {
+                        continue;
+                    }
+                    // HTTP/2 says GOAWAY and loses nothing. An HTTP/1 connection that is closed while its client
+                    // writes loses a request: it answers one more, as the last one, or ends after a while.
+                    if seen.http2.load(Ordering::Relaxed) || times.linger.is_zero() {
+                        due = Due::Nothing;
+                        connection.as_mut().graceful_shutdown();
+                    } else {
+                        due = Due::Linger;
+                        alarm.as_mut().reset(Instant::now() + times.linger);
+                    }
                 }
-                () = silence.as_mut(), if watching => {
-                    watching = false;
-                    if !requested.load(Ordering::Relaxed) {
+                () = alarm.as_mut(), if due != Due::Nothing => match due {
+                    Due::FirstRequest if !seen.requested.load(Ordering::Relaxed) => {
                         tracing::debug!(peer.address = %self.address, "a connection sent no request in time");
                         return;
                     }
-                }
+                    Due::FirstRequest => match times.age {
+                        Some(age) => {
+                            due = Due::Age;
+                            alarm.as_mut().reset(began + age);
+                        }
+                        None => due = Due::Nothing,
+                    },
+                    Due::Age => {
+                        due = Due::Cut;
+                        alarm.as_mut().reset(Instant::now() + AGE_GRACE);
+                        connection.as_mut().graceful_shutdown();
+                    }
+                    Due::Linger => {
+                        due = Due::Nothing;
+                        connection.as_mut().graceful_shutdown();
+                    }
+                    Due::Cut => {
+                        tracing::debug!(peer.address = %self.address, "a connection reached its age and was cut");
+                        return;
+                    }
+                    Due::Nothing => {}
+                },
             }
         }
     }
+}
+
+/// What a connection and its requests tell one another.
+#[derive(Debug, Default)]
+struct Seen {
+    requested: AtomicBool,
+    http2: AtomicBool,
+    draining: AtomicBool,
 }
 
 /// Hands the requests of one connection to the routes, with what the connection knows about its peer.
@@ -93,22 +177,45 @@ struct Requests {
     app: Router,
     address: PeerAddr,
     identity: Option<PeerIdentity>,
-    requested: Arc<AtomicBool>,
+    seen: Arc<Seen>,
 }
 
 impl hyper::service::Service<Request<Incoming>> for Requests {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = RouteFuture<Infallible>;
+    type Future = Answer;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        self.requested.store(true, Ordering::Relaxed);
+        let http2 = request.version() == Version::HTTP_2;
+        self.seen.requested.store(true, Ordering::Relaxed);
+        if http2 {
+            self.seen.http2.store(true, Ordering::Relaxed);
+        }
         let extensions = request.extensions_mut();
         extensions.insert(self.address);
         match &self.identity {
             Some(identity) => drop(extensions.insert(identity.clone())),
             None => drop(extensions.remove::<PeerIdentity>()),
         }
-        self.app.clone().call(request)
+        let seen = (!http2).then(|| Arc::clone(&self.seen));
+        Answer { inner: self.app.clone().call(request), seen }
+    }
+}
+
+/// An answer that tells an HTTP/1 client when it is the last one of its connection (RFC 9112 §9.6).
+struct Answer {
+    inner: RouteFuture<Infallible>,
+    seen: Option<Arc<Seen>>,
+}
+
+impl Future for Answer {
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut answer = ready!(Pin::new(&mut self.inner).poll(context))?;
+        if self.seen.as_ref().is_some_and(|seen| seen.draining.load(Ordering::Relaxed)) {
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        Poll::Ready(Ok(answer))
     }
 }

@@ -34,6 +34,10 @@ pub struct HttpLimits {
     /// Seconds between HTTP/2 pings, and until an unanswered one ends the connection.
     #[schemars(range(min = 1))]
     pub h2_keep_alive_seconds: u64,
+    /// Seconds after which a connection ends, in flight requests first; 0: never. Its peer proves anew who it is.
+    pub max_connection_age_seconds: u64,
+    /// Milliseconds at shutdown for which a kept HTTP/1 connection waits for the request that may be under way.
+    pub drain_linger_ms: u64,
 }
 
 impl Default for HttpLimits {
@@ -47,6 +51,8 @@ impl Default for HttpLimits {
             h2_max_concurrent_streams: 256,
             h2_max_reset_streams: 64,
             h2_keep_alive_seconds: 20,
+            max_connection_age_seconds: 0,
+            drain_linger_ms: 500,
         }
     }
 }
@@ -71,5 +77,13 @@ impl HttpLimits {
 
     pub(crate) fn h2_keep_alive(&self) -> Duration {
         Duration::from_secs(self.h2_keep_alive_seconds.max(1))
+    }
+
+    pub(crate) fn max_connection_age(&self) -> Option<Duration> {
+        (self.max_connection_age_seconds > 0).then(|| Duration::from_secs(self.max_connection_age_seconds))
+    }
+
+    pub(crate) fn drain_linger(&self) -> Duration {
+        Duration::from_millis(self.drain_linger_ms)
     }
 }

@@ -85,6 +85,86 @@ async fn s3_47_shutdown_finishes_requests_in_flight_and_accepts_no_more() {
     assert!(TcpStream::connect(server.address).await.is_err());
 }
 
+/// Sends a request on a kept connection and reads the head and body of its answer.
+async fn ask_again(stream: &mut TcpStream) -> String {
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b" None") {
+        let mut part = [0; 1024];
+        let read = stream.read(&mut part).await.unwrap();
+        assert!(read > 0, "{}", String::from_utf8_lossy(&answer));
+        answer.extend_from_slice(&part[..read]);
+    }
+    String::from_utf8(answer).unwrap()
+}
+
+#[tokio::test]
+async fn s0_26_a_kept_connection_is_answered_once_more_after_shutdown_and_told_to_close() {
+    let linger = HttpLimits { drain_linger_ms: 60_000, ..HttpLimits::default() };
+    let mut server = serve(linger);
+    let mut kept = TcpStream::connect(server.address).await.unwrap();
+    assert!(!ask_again(&mut kept).await.contains("connection: close"));
+    server.shutdown.cancel();
+    while TcpStream::connect(server.address).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    assert!(ask_again(&mut kept).await.contains("connection: close"));
+    assert_eq!(kept.read(&mut [0]).await.unwrap(), 0);
+    (&mut server.task).await.unwrap();
+}
+
+#[tokio::test]
+async fn while_draining_new_connections_are_served_and_none_is_kept() {
+    let server = serve(HttpLimits::default());
+    let mut kept = TcpStream::connect(server.address).await.unwrap();
+    ask_again(&mut kept).await;
+    server.draining.cancel();
+    assert!(ask_again(&mut kept).await.contains("connection: close"));
+    // Without `connection: close` in the request it would be kept, and this would never end.
+    let answer = exchange(&server, "GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_kept_connection_that_is_not_used_ends_after_the_linger() {
+    let mut server = serve(HttpLimits { drain_linger_ms: 50, ..HttpLimits::default() });
+    let mut kept = TcpStream::connect(server.address).await.unwrap();
+    ask_again(&mut kept).await;
+    server.shutdown.cancel();
+    assert_eq!(kept.read(&mut [0]).await.unwrap(), 0);
+    (&mut server.task).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_connection_ends_when_it_reaches_its_age() {
+    let server = serve(HttpLimits {
+        header_read_timeout_seconds: 1,
+        max_connection_age_seconds: 1,
+        ..HttpLimits::default()
+    });
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    ask_again(&mut stream).await;
+    let end = tokio::time::timeout(Duration::from_secs(10), stream.read(&mut [0])).await;
+    assert_eq!(end.unwrap().unwrap(), 0);
+}
+
+#[tokio::test]
+async fn nobody_can_connect_before_the_process_is_ready() {
+    let tasks = portico_process::Tasks::new();
+    let reserved = crate::ReservedAddress::reserve("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = reserved.local_addr();
+    let (ready, wait) = tokio::sync::oneshot::channel::<()>();
+    let serving = crate::Serving { app: echo_peer(), limits: HttpLimits::default(), tls: None };
+    reserved.serve_when(async { drop(wait.await) }, serving, &tasks);
+    assert!(TcpStream::connect(address).await.is_err());
+    ready.send(()).unwrap();
+    while TcpStream::connect(address).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    tasks.trigger_shutdown();
+    assert!(tasks.wait(Duration::from_secs(5)).await.is_clean());
+}
+
 #[tokio::test]
 async fn abort_ends_connections_that_do_not_drain() {
     let mut server = serve(HttpLimits::default());

@@ -7,8 +7,10 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use x509_parser::parse_x509_certificate;
 
 use super::TlsError;
+use crate::peer::{InvalidPeerIdentity, PeerIdentity};
 
 /// Where certificate, private key and CA are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -32,7 +34,26 @@ pub(super) struct Material {
     pub(super) fingerprint: u64,
 }
 
+/// What a certificate says about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certificate {
+    /// The service that it is for.
+    pub identity: Result<PeerIdentity, InvalidPeerIdentity>,
+    /// Until when it is valid, in seconds since 1970.
+    pub not_after: i64,
+}
+
 impl TlsFiles {
+    /// Reads what the certificate says, without deciding whether anybody would trust it.
+    pub fn certificate(&self) -> Result<Certificate, TlsError> {
+        let material = self.read()?;
+        let broken = || TlsError::Content { path: self.cert.clone(), expected: "certificate" };
+        let leaf = material.chain.first().ok_or_else(broken)?;
+        let (_, parsed) = parse_x509_certificate(leaf).map_err(|_| broken())?;
+        let not_after = parsed.validity().not_after.timestamp();
+        Ok(Certificate { identity: PeerIdentity::from_certificate(leaf), not_after })
+    }
+
     pub(super) fn read(&self) -> Result<Material, TlsError> {
         let mut hasher = DefaultHasher::new();
         let mut read = |path: &Path| {

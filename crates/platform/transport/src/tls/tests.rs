@@ -46,6 +46,84 @@ async fn a_certificate_without_one_portico_spiffe_id_is_refused() {
     }
 }
 
+/// Connects to a mutual-TLS port as anybody might, and sends what is usual.
+async fn knock(address: std::net::SocketAddr, config: ClientConfig) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    let stream = TcpStream::connect(address).await.unwrap();
+    let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    // TLS 1.3: the client learns of the refusal only when it reads.
+    if let Ok(mut stream) = connector.connect(name, stream).await {
+        let _ = stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+        assert!(stream.read_to_end(&mut Vec::new()).await.is_err(), "the stranger was served");
+    }
+}
+
+#[tokio::test]
+async fn s0_28_s3_60_every_handshake_that_is_refused_for_its_certificate_is_told() {
+    let (directory, foreign) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let ca = TestCa::new();
+    let files = ca.issue(directory.path(), "registry");
+    let metrics = portico_telemetry::Metrics::new();
+    let (refusals, mut refused) = PeerRefusals::new(&metrics, "portico_test_refused_peers");
+    let server = registry(&ServerTls::mutual(files.clone()).unwrap().reporting(refusals));
+
+    let roots = roots(&files.read().unwrap()).unwrap();
+    let nobody = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    knock(server.address, nobody).await;
+    assert_eq!(refused.next().await.unwrap().reason, "certificate_missing");
+
+    let stranger = TlsFiles { ca: files.ca, ..TestCa::new().issue(foreign.path(), "gateway") };
+    let expired = ca.issue_expired(directory.path(), "expired");
+    let elsewhere = ca.issue_with(directory.path(), "elsewhere", &["spiffe://other/gateway"]);
+    for (files, reason) in [
+        (stranger, "certificate_untrusted"),
+        (expired, "certificate_expired"),
+        (elsewhere, "identity_invalid"),
+    ] {
+        let link = dial_mutual(&server.address.to_string(), client(files, "registry")).unwrap();
+        assert!(called_as(link, "gateway").await.is_err(), "{reason}");
+        let told = refused.next().await.unwrap();
+        assert_eq!((told.reason, told.method.as_str()), (reason, ""));
+        assert!(told.address.unwrap().is_loopback());
+    }
+
+    // Who only looks whether the port is open is counted and no more.
+    drop(TcpStream::connect(server.address).await.unwrap());
+    while !metrics.render().contains("{reason=\"handshake_failed\"} 1") {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn s0_30_a_link_goes_on_with_the_next_replica() {
+    let (directory, ca) = (tempfile::tempdir().unwrap(), TestCa::new());
+    let tls = ServerTls::mutual(ca.issue(directory.path(), "registry")).unwrap();
+    let (one, two) = (registry(&tls), registry(&tls));
+    let gone = BoundListener::bind("127.0.0.1:0".parse().unwrap()).unwrap().local_addr();
+    let addresses = format!("{gone}, {},{}", one.address, two.address);
+    let link = dial_mutual(&addresses, client(ca.issue(directory.path(), "gateway"), "registry")).unwrap();
+    assert!(called_as(link.clone(), "gateway").await.unwrap());
+    drop(one);
+    // A call that meets the death itself may fail; the ones after it do not.
+    let _ = called_as(link.clone(), "gateway").await;
+    assert!(called_as(link, "gateway").await.unwrap());
+}
+
+#[test]
+fn a_certificate_tells_whose_it_is_and_for_how_long() {
+    let (directory, ca) = (tempfile::tempdir().unwrap(), TestCa::new());
+    let certificate = ca.issue(directory.path(), "gateway").certificate().unwrap();
+    assert_eq!(certificate.identity, Ok(PeerIdentity::new("gateway")));
+    let expired = ca.issue_expired(directory.path(), "gateway").certificate().unwrap();
+    assert_eq!(expired.not_after, 978_307_200);
+}
+
 #[tokio::test]
 async fn a_callee_that_is_another_service_is_refused() {
     let (directory, ca) = (tempfile::tempdir().unwrap(), TestCa::new());
@@ -116,7 +194,16 @@ async fn a_service_that_is_down_is_unavailable() {
 async fn addresses_that_are_not_host_and_port_are_refused() {
     let (directory, ca) = (tempfile::tempdir().unwrap(), TestCa::new());
     let tls = client(ca.issue(directory.path(), "gateway"), "registry");
-    for address in ["registry", "http://registry:1", "registry:1/x", "a@registry:1", "", "registry:1?x"] {
+    for address in [
+        "registry",
+        "http://registry:1",
+        "registry:1/x",
+        "a@registry:1",
+        "",
+        "registry:1?x",
+        "a:1,,b:2",
+        "a:1,b",
+    ] {
         assert!(dial_mutual(address, tls.clone()).is_err(), "{address}");
     }
     assert!(dial_mutual("[::1]:8443", tls).is_ok());

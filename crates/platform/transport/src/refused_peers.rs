@@ -1,0 +1,135 @@
+//! Peers that were turned away: counted all, told to an audit as far as it can bear.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use portico_telemetry::Metrics;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+/// How many refusals wait for their record; further ones are only counted.
+const QUEUE: usize = 32;
+/// Pause between two records once the queue's worth of them was written at once: a flood fills no table.
+const PACE: Duration = Duration::from_secs(1);
+
+/// Somebody on an internal port who is not who may call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedPeer {
+    /// The service that the peer's certificate names, if it got that far.
+    pub service: Option<String>,
+    /// Where it connected from; none for a link inside the process.
+    pub address: Option<IpAddr>,
+    /// The gRPC path that it called; empty if the connection itself was refused.
+    pub method: String,
+    /// Why, as a stable code.
+    pub reason: &'static str,
+    /// Refusals before this one that were counted but not told.
+    pub untold: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Labels {
+    reason: &'static str,
+}
+
+/// Where refusals are reported. A clone reports to the same place.
+#[derive(Debug, Clone)]
+pub struct PeerRefusals {
+    counter: Family<Labels, Counter>,
+    queue: mpsc::Sender<RefusedPeer>,
+    untold: Arc<AtomicU64>,
+}
+
+/// Where reported refusals come out, at a pace that an audit can bear.
+#[derive(Debug)]
+pub struct RefusedPeers {
+    queue: mpsc::Receiver<RefusedPeer>,
+    /// When the next record would be due if none had been saved up.
+    due: Option<Instant>,
+}
+
+impl PeerRefusals {
+    /// Makes both ends, and the counter under `metric`.
+    #[must_use]
+    pub fn new(metrics: &Metrics, metric: &str) -> (Self, RefusedPeers) {
+        let counter = Family::default();
+        metrics.register(metric, "Peers that were refused on the internal port, by reason", counter.clone());
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let refusals = Self { counter, queue: sender, untold: Arc::default() };
+        (refusals, RefusedPeers { queue: receiver, due: None })
+    }
+
+    /// Counts a refusal and tells of it, unless too many wait already.
+    pub fn report(&self, mut refused: RefusedPeer) {
+        self.count(refused.reason);
+        let untold = self.untold.swap(0, Ordering::Relaxed);
+        refused.untold = untold;
+        if self.queue.try_send(refused).is_err() {
+            self.untold.fetch_add(untold + 1, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts what says nothing about who may call, such as a connection that was closed before it began.
+    pub(crate) fn count(&self, reason: &'static str) {
+        self.counter.get_or_create(&Labels { reason }).inc();
+    }
+}
+
+impl RefusedPeers {
+    /// Waits for the next refusal to record: a queue's worth at once, then one a second.
+    pub async fn next(&mut self) -> Option<RefusedPeer> {
+        let refused = self.queue.recv().await?;
+        let now = Instant::now();
+        let burst = PACE * u32::try_from(QUEUE).unwrap_or(u32::MAX);
+        let due = self.due.map_or(now, |due| due.max(now));
+        if due > now + burst {
+            tokio::time::sleep_until(due - burst).await;
+        }
+        self.due = Some(due + PACE);
+        Some(refused)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stranger() -> RefusedPeer {
+        RefusedPeer {
+            service: None,
+            address: None,
+            method: String::new(),
+            reason: "certificate_missing",
+            untold: 0,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn s3_60_a_flood_of_strangers_is_counted_whole_and_recorded_slowly() {
+        let metrics = Metrics::new();
+        let (refusals, mut refused) = PeerRefusals::new(&metrics, "portico_test_refused_peers");
+        for _ in 0..1000 {
+            refusals.report(stranger());
+        }
+        let page = metrics.render();
+        assert!(
+            page.contains("portico_test_refused_peers_total{reason=\"certificate_missing\"} 1000"),
+            "{page}"
+        );
+        let began = Instant::now();
+        for _ in 0..QUEUE {
+            assert_eq!(refused.next().await.unwrap().untold, 0);
+        }
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        refusals.report(stranger());
+        assert_eq!(refused.next().await.unwrap().untold, 1000 - QUEUE as u64);
+        refusals.report(stranger());
+        assert_eq!(refused.next().await.unwrap().untold, 0);
+        assert!(began.elapsed() >= PACE, "{:?}", began.elapsed());
+    }
+}
