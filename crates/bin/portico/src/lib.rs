@@ -2,12 +2,15 @@
 
 mod audit;
 mod call;
+mod certs;
 mod config;
 mod connection;
+mod demo_server;
 pub mod dev;
 mod endpoint;
 mod failure;
 mod grant;
+mod keys;
 mod login;
 mod output;
 mod role;
@@ -43,6 +46,8 @@ struct Arguments {
 enum Verb {
     /// Run everything in one process, for trying out and for developing
     Dev(dev::Arguments),
+    /// Run the demo MCP server by itself
+    DemoServer(demo_server::Arguments),
     /// Sign in to a Portico and remember it
     Login(login::LoginArguments),
     /// Forget the saved sign-in and revoke its token
@@ -67,6 +72,10 @@ enum Verb {
     ServiceAccount(service_account::Arguments),
     /// Give a principal a role on an endpoint: PRINCIPAL ROLE ENDPOINT, or list and revoke
     Grant(grant::Arguments),
+    /// Make the certificates by which services know one another
+    Certs(certs::Arguments),
+    /// Make and rotate keys
+    Keys(keys::Arguments),
     /// Check and describe the settings of `portico dev`
     Config(config::Arguments),
 }
@@ -90,7 +99,13 @@ pub fn main() -> ExitCode {
 async fn run(arguments: Arguments, output: Output) -> ExitCode {
     let outcome = match arguments.verb {
         Verb::Dev(dev) => return dev::run(dev, arguments.ready_file, output).await,
+        Verb::DemoServer(demo) => match demo_server::run(demo, output).await {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
         Verb::Config(config) => config::run(&config, output),
+        Verb::Certs(certs) => certs::run(certs, output),
+        Verb::Keys(keys) => keys::run(keys, output),
         Verb::Login(login) => login::log_in(login, output).await,
         verb => match Connection::find(arguments.ready_file.as_deref()) {
             Ok(connection) => Box::pin(with_connection(verb, connection, output)).await,
@@ -119,7 +134,7 @@ async fn with_connection(verb: Verb, connection: Connection, output: Output) -> 
         Verb::Role(role) => role::run(role, &connection, output).await,
         Verb::ServiceAccount(account) => service_account::run(account, &connection, output).await,
         Verb::Grant(grant) => grant::run(grant, &connection, output).await,
-        Verb::Dev(_) | Verb::Config(_) | Verb::Login(_) => {
+        Verb::Dev(_) | Verb::DemoServer(_) | Verb::Config(_) | Verb::Certs(_) | Verb::Keys(_) | Verb::Login(_) => {
             unreachable!("these verbs need no running Portico")
         }
     }
