@@ -1,24 +1,17 @@
 //! Values that callers carry and bring back.
 
-use std::{
-    collections::HashMap,
-    fmt,
-    sync::{Arc, PoisonError, RwLock},
-};
+use std::fmt;
 
 use aws_lc_rs::digest;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use portico_ids::SharedRng;
 
-use crate::{
-    KeyRing,
-    cipher::{Cipher, OVERHEAD},
-};
+use crate::{KeyRing, cipher::OVERHEAD};
 
 /// The first byte of every handle; another layout gets another number.
 const FORMAT: u8 = 1;
 /// Bytes of a key id's digest that a handle carries to find its key again.
-const TAG_LEN: usize = 4;
+pub(crate) const TAG_LEN: usize = 4;
 const HEADER_LEN: usize = 1 + TAG_LEN;
 
 /// Seals small values into URL-safe text that only this deployment opens. A clone shares the keys.
@@ -28,38 +21,28 @@ const HEADER_LEN: usize = 1 + TAG_LEN;
 /// A key may seal 2³² handles of one kind before its nonces become too likely to repeat (NIST SP 800-38D §8.3).
 #[derive(Clone)]
 pub struct HandleSealer {
-    shared: Arc<Shared>,
-    rng: SharedRng,
-}
-
-struct Shared {
     ring: KeyRing,
-    kinds: RwLock<HashMap<String, Arc<[Key]>>>,
-}
-
-struct Key {
-    tag: [u8; TAG_LEN],
-    cipher: Cipher,
+    rng: SharedRng,
 }
 
 impl fmt::Debug for HandleSealer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HandleSealer").field("ring", &self.shared.ring).finish_non_exhaustive()
+        f.debug_struct("HandleSealer").field("ring", &self.ring).finish_non_exhaustive()
     }
 }
 
 impl HandleSealer {
-    /// Makes a sealer over the ring's keys.
+    /// Makes a sealer over the ring's keys, which follows the ring when it changes.
     #[must_use]
     pub fn new(keys: &KeyRing, rng: SharedRng) -> Self {
-        Self { shared: Arc::new(Shared { ring: keys.clone(), kinds: RwLock::default() }), rng }
+        Self { ring: keys.clone(), rng }
     }
 
     /// Seals a payload; `kind` is a constant of the program, `aad` what has to be the same when it comes back.
     #[must_use]
     pub fn seal(&self, kind: &str, aad: &[u8], payload: &[u8]) -> String {
-        let keys = self.keys(kind);
-        // A ring has at least one key.
+        let keys = self.ring.loaded().handle_keys(kind);
+        // The key that seals is the first.
         let key = &keys[0];
         let mut sealed = Vec::with_capacity(HEADER_LEN + OVERHEAD + payload.len());
         sealed.push(FORMAT);
@@ -75,25 +58,10 @@ impl HandleSealer {
         let sealed = URL_SAFE_NO_PAD.decode(handle).ok()?;
         let [FORMAT, rest @ ..] = sealed.as_slice() else { return None };
         let (tag, sealed) = rest.split_first_chunk::<TAG_LEN>()?;
-        let keys = self.keys(kind);
+        let keys = self.ring.loaded().handle_keys(kind);
         let key = keys.iter().find(|key| key.tag == *tag)?;
         let mut payload = key.cipher.open(aad, sealed).ok()?;
         Some(std::mem::take(&mut *payload).into_vec())
-    }
-
-    /// Returns the kind's keys in the ring's order; derived once, then one read lock and no allocation.
-    fn keys(&self, kind: &str) -> Arc<[Key]> {
-        if let Some(keys) = self.shared.kinds.read().unwrap_or_else(PoisonError::into_inner).get(kind) {
-            return Arc::clone(keys);
-        }
-        let ring = &self.shared.ring;
-        let keys = ring.keys().map(|(id, root)| {
-            let purpose: [&[u8]; 2] = [b"portico handle v1 ", kind.as_bytes()];
-            Key { tag: tag_of(id), cipher: Cipher::derive(root, ring.deployment_id(), &purpose) }
-        });
-        let keys: Arc<[Key]> = keys.collect();
-        let mut kinds = self.shared.kinds.write().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(kinds.entry(kind.to_owned()).or_insert(keys))
     }
 }
 

@@ -8,6 +8,9 @@
 //!   a ciphertext that is moved does not open.
 //! - [`HandleSealer`]: small values that a caller brings back, such as cursors and session ids.
 //!
+//! The ring follows its file: a rotation reaches running processes without a restart, in two steps, so that no
+//! process seals with a key that another one does not know yet.
+//!
 //! Everything is AES-256-GCM with random 96-bit nonces (NIST SP 800-38D §8.2.2).
 
 mod cipher;
@@ -16,5 +19,5 @@ mod key_ring;
 mod record;
 
 pub use handle::HandleSealer;
-pub use key_ring::{KeyRing, KeyRingError, KeyRingSettings};
+pub use key_ring::{KeyAge, KeyRing, KeyRingError, KeyRingSettings, RingKey};
 pub use record::{Aad, OpenError, Sealer};

@@ -1,6 +1,6 @@
 //! Secrets in a database.
 
-use std::{fmt, sync::Arc};
+use std::fmt;
 
 use portico_ids::SharedRng;
 use secrecy::SecretSlice;
@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 use crate::{
     KeyRing,
     cipher::{Cipher, KEY_LEN, OVERHEAD, Rejected},
+    key_ring::{Loaded, Root},
 };
 
 /// The first byte of every sealed record; another layout gets another number.
@@ -68,20 +69,13 @@ impl From<Rejected> for OpenError {
 /// Seals and opens secrets at rest. A clone shares the keys.
 #[derive(Clone)]
 pub struct Sealer {
-    keys: Arc<Keys>,
+    ring: KeyRing,
     rng: SharedRng,
-}
-
-struct Keys {
-    deployment_id: String,
-    /// The ring's keys in its order, the first seals.
-    wrapping: Vec<(String, Cipher)>,
 }
 
 impl fmt::Debug for Sealer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ids: Vec<_> = self.keys.wrapping.iter().map(|(id, _)| id).collect();
-        f.debug_struct("Sealer").field("key_ids", &ids).finish_non_exhaustive()
+        f.debug_struct("Sealer").field("key_ids", &self.ring.key_ids()).finish_non_exhaustive()
     }
 }
 
@@ -102,74 +96,90 @@ impl<'a> Parts<'a> {
 }
 
 impl Sealer {
-    /// Makes a sealer over the ring's keys.
+    /// Makes a sealer over the ring's keys, which follows the ring when it changes.
     #[must_use]
     pub fn new(ring: &KeyRing, random: SharedRng) -> Self {
-        let deployment_id = ring.deployment_id().to_owned();
-        let wrapping = ring
-            .keys()
-            .map(|(id, root)| (id.to_owned(), Cipher::derive(root, &deployment_id, &[b"portico record v1"])))
-            .collect();
-        Self { keys: Arc::new(Keys { deployment_id, wrapping }), rng: random }
+        Self { ring: ring.clone(), rng: random }
+    }
+
+    /// Returns the ring that it seals with.
+    #[must_use]
+    pub fn ring(&self) -> &KeyRing {
+        &self.ring
+    }
+
+    /// Returns what every record begins with that this key has sealed: what a database finds them by.
+    #[must_use]
+    pub fn prefix(key_id: &str) -> Vec<u8> {
+        let mut prefix = vec![FORMAT];
+        // The ring bounds ids to 64 bytes.
+        prefix.push(u8::try_from(key_id.len()).unwrap_or(u8::MAX));
+        prefix.extend_from_slice(key_id.as_bytes());
+        prefix
     }
 
     /// Seals a value for its place.
     #[must_use]
     pub fn seal(&self, aad: &Aad<'_>, value: &[u8]) -> Vec<u8> {
-        let aad = aad.bytes(&self.keys.deployment_id);
+        let keys = self.ring.loaded();
+        self.seal_with(keys.sealing(), &aad.bytes(keys.deployment_id()), value)
+    }
+
+    /// Seals a value once with every key of the ring, by key id: who can open all of them has the whole ring.
+    #[must_use]
+    pub fn seal_with_each(&self, aad: &Aad<'_>, value: &[u8]) -> Vec<(String, Vec<u8>)> {
+        let keys = self.ring.loaded();
+        let aad = aad.bytes(keys.deployment_id());
+        keys.roots().iter().map(|root| (root.id.clone(), self.seal_with(root, &aad, value))).collect()
+    }
+
+    fn seal_with(&self, root: &Root, aad: &[u8], value: &[u8]) -> Vec<u8> {
         let mut data_key = Zeroizing::new([0; KEY_LEN]);
         self.rng.fill(data_key.as_mut_slice());
-        let mut sealed = self.wrap(&data_key, &aad);
-        Cipher::from_bytes(&data_key).seal_into(&mut sealed, &aad, value, &*self.rng);
+        let mut sealed = self.wrap(root, &data_key, aad);
+        Cipher::from_bytes(&data_key).seal_into(&mut sealed, aad, value, &*self.rng);
         sealed
     }
 
     /// Opens a value in its place.
     pub fn open(&self, aad: &Aad<'_>, sealed: &[u8]) -> Result<SecretSlice<u8>, OpenError> {
-        let aad = aad.bytes(&self.keys.deployment_id);
+        let keys = self.ring.loaded();
+        let aad = aad.bytes(keys.deployment_id());
         let parts = Parts::of(sealed).ok_or(OpenError::Format)?;
-        let data_key = self.unwrap(&parts, &aad)?;
+        let data_key = unwrap(&keys, &parts, &aad)?;
         let mut value = Cipher::from_bytes(&data_key).open(&aad, parts.data)?;
         Ok(SecretSlice::from(std::mem::take(&mut *value).into_vec()))
     }
 
-    /// Wraps a record's data key with the ring's first key, after a rotation; nothing if it already is.
+    /// Wraps a record's data key with the key that seals now, after a rotation; nothing if it already is.
     pub fn rewrap(&self, aad: &Aad<'_>, sealed: &[u8]) -> Result<Option<Vec<u8>>, OpenError> {
-        let aad = aad.bytes(&self.keys.deployment_id);
+        let keys = self.ring.loaded();
+        let aad = aad.bytes(keys.deployment_id());
         let parts = Parts::of(sealed).ok_or(OpenError::Format)?;
-        if self.keys.wrapping.first().is_some_and(|(first, _)| first == parts.key_id) {
+        if keys.sealing().id == parts.key_id {
             return Ok(None);
         }
-        let data_key = self.unwrap(&parts, &aad)?;
-        let mut rewrapped = self.wrap(&data_key, &aad);
+        let data_key = unwrap(&keys, &parts, &aad)?;
+        let mut rewrapped = self.wrap(keys.sealing(), &data_key, &aad);
         rewrapped.extend_from_slice(parts.data);
         Ok(Some(rewrapped))
     }
 
     /// Writes the header: format, key id, wrapped data key.
-    fn wrap(&self, data_key: &[u8; KEY_LEN], aad: &[u8]) -> Vec<u8> {
-        // A ring has at least one key.
-        let (id, cipher) = &self.keys.wrapping[0];
-        let mut sealed = vec![FORMAT];
-        // The ring bounds ids to 64 bytes.
-        sealed.push(u8::try_from(id.len()).unwrap_or(u8::MAX));
-        sealed.extend_from_slice(id.as_bytes());
-        cipher.seal_into(&mut sealed, aad, data_key, &*self.rng);
+    fn wrap(&self, root: &Root, data_key: &[u8; KEY_LEN], aad: &[u8]) -> Vec<u8> {
+        let mut sealed = Self::prefix(&root.id);
+        root.records.seal_into(&mut sealed, aad, data_key, &*self.rng);
         sealed
     }
+}
 
-    fn unwrap(&self, parts: &Parts<'_>, aad: &[u8]) -> Result<Zeroizing<[u8; KEY_LEN]>, OpenError> {
-        let (_, cipher) = self
-            .keys
-            .wrapping
-            .iter()
-            .find(|(id, _)| id == parts.key_id)
-            .ok_or_else(|| OpenError::UnknownKey(parts.key_id.to_owned()))?;
-        let bytes = cipher.open(aad, parts.wrapped)?;
-        let mut data_key = Zeroizing::new([0; KEY_LEN]);
-        data_key.copy_from_slice(&bytes);
-        Ok(data_key)
-    }
+fn unwrap(keys: &Loaded, parts: &Parts<'_>, aad: &[u8]) -> Result<Zeroizing<[u8; KEY_LEN]>, OpenError> {
+    let root = keys.roots().iter().find(|root| root.id == parts.key_id);
+    let root = root.ok_or_else(|| OpenError::UnknownKey(parts.key_id.to_owned()))?;
+    let bytes = root.records.open(aad, parts.wrapped)?;
+    let mut data_key = Zeroizing::new([0; KEY_LEN]);
+    data_key.copy_from_slice(&bytes);
+    Ok(data_key)
 }
 
 #[cfg(test)]

@@ -48,7 +48,11 @@ fn handles_survive_a_rotation_and_new_ones_use_the_new_key() {
     let rng = Arc::new(SeededRng::new(5));
     let old = HandleSealer::new(&KeyRing::generate_file(&path, &*rng).unwrap(), rng.clone());
     let handle = old.seal("cursor", b"", b"page 2");
-    let new = HandleSealer::new(&KeyRing::rotate_file(&path, &*rng).unwrap(), rng);
+    let rotated = KeyRing::rotate_file(&path, &*rng).unwrap();
+    let new = HandleSealer::new(&rotated, rng);
     assert_eq!(new.open("cursor", b"", &handle).unwrap(), b"page 2");
     assert_eq!(old.open("cursor", b"", &new.seal("cursor", b"", b"page 3")), None);
+    KeyRing::prune_file(&path, &rotated.key_ids()[1]).unwrap();
+    assert!(rotated.reload().unwrap());
+    assert_eq!(new.open("cursor", b"", &handle), None);
 }

@@ -7,11 +7,12 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use chrono::{DateTime, Utc};
 use portico_ids::Rng;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
-use super::{Inner, KeyRingError};
+use super::{KeyAge, KeyRingError, RingKey, loaded::Loaded};
 use crate::{cipher::KEY_LEN, handle::tag_of};
 
 const VERSION: u32 = 1;
@@ -23,8 +24,8 @@ const LONGEST_ID: usize = 64;
 pub(super) struct RingFile {
     version: u32,
     /// 128 random bits in hexadecimal.
-    deployment_id: String,
-    /// Newest first: the first one seals, the others only open.
+    pub(super) deployment_id: String,
+    /// Newest first: the first one that is not staged seals, the others only open.
     keys: Vec<FileKey>,
 }
 
@@ -34,6 +35,12 @@ struct FileKey {
     id: String,
     /// 256 random bits in base64url without padding.
     key: String,
+    /// Whether the key waits until every process knows it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    staged: bool,
+    /// When the next key took over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    retired_at: Option<DateTime<Utc>>,
 }
 
 impl Drop for FileKey {
@@ -48,7 +55,8 @@ impl FileKey {
         rng.fill(&mut id);
         let mut key = Zeroizing::new([0; KEY_LEN]);
         rng.fill(key.as_mut_slice());
-        Self { id: format!("k-{}", hex(&id)), key: URL_SAFE_NO_PAD.encode(key.as_slice()) }
+        let key = URL_SAFE_NO_PAD.encode(key.as_slice());
+        Self { id: format!("k-{}", hex(&id)), key, staged: false, retired_at: None }
     }
 
     fn decode(&self) -> Result<Zeroizing<[u8; KEY_LEN]>, String> {
@@ -83,11 +91,52 @@ impl RingFile {
         Self { version: VERSION, deployment_id: hex(&deployment_id), keys: vec![FileKey::generate(rng)] }
     }
 
-    pub(super) fn add_key(&mut self, rng: &dyn Rng) {
-        self.keys.insert(0, FileKey::generate(rng));
+    /// Adds a key in front that does not seal yet, unless one waits already.
+    pub(super) fn stage(&mut self, rng: &dyn Rng) -> String {
+        if let Some(waiting) = self.keys.iter().find(|key| key.staged) {
+            return waiting.id.clone();
+        }
+        let taken = |id: &str, keys: &[FileKey]| keys.iter().any(|key| tag_of(&key.id) == tag_of(id));
+        let mut key = FileKey::generate(rng);
+        while taken(&key.id, &self.keys) {
+            key = FileKey::generate(rng);
+        }
+        key.staged = true;
+        let id = key.id.clone();
+        self.keys.insert(0, key);
+        id
     }
 
-    pub(super) fn check(&self) -> Result<Inner, String> {
+    /// Lets the staged key seal; again is fine. Otherwise says what the key would have to be.
+    pub(super) fn promote(&mut self, key_id: &str, now: DateTime<Utc>) -> Result<(), &'static str> {
+        if self.sealing().is_some_and(|index| self.keys[index].id == key_id) {
+            return Ok(());
+        }
+        let staged = self.keys.iter().position(|key| key.staged && key.id == key_id).ok_or("staged")?;
+        if let Some(before) = self.sealing() {
+            self.keys[before].retired_at = Some(now);
+        }
+        let mut key = self.keys.remove(staged);
+        key.staged = false;
+        self.keys.insert(0, key);
+        Ok(())
+    }
+
+    /// Removes a retired key; one that is gone already is fine. Otherwise says what the key would have to be.
+    pub(super) fn prune(&mut self, key_id: &str) -> Result<(), &'static str> {
+        let Some(index) = self.keys.iter().position(|key| key.id == key_id) else { return Ok(()) };
+        if self.keys[index].staged || self.sealing() == Some(index) {
+            return Err("retired");
+        }
+        self.keys.remove(index);
+        Ok(())
+    }
+
+    fn sealing(&self) -> Option<usize> {
+        self.keys.iter().position(|key| !key.staged)
+    }
+
+    pub(super) fn load(&self) -> Result<Loaded, String> {
         if self.version != VERSION {
             return Err(format!("it has version {}, this program knows {VERSION}", self.version));
         }
@@ -97,15 +146,41 @@ impl RingFile {
         if self.keys.is_empty() {
             return Err("it holds no key".to_owned());
         }
-        let mut keys: Vec<(String, Zeroizing<[u8; KEY_LEN]>)> = Vec::with_capacity(self.keys.len());
-        for key in &self.keys {
+        let sealing = self.sealing();
+        let mut keys: Vec<(RingKey, Zeroizing<[u8; KEY_LEN]>)> = Vec::with_capacity(self.keys.len());
+        for (index, key) in self.keys.iter().enumerate() {
             let bytes = key.decode()?;
-            if keys.iter().any(|(id, _)| *id == key.id || tag_of(id) == tag_of(&key.id)) {
+            if keys.iter().any(|(known, _)| known.id == key.id || tag_of(&known.id) == tag_of(&key.id)) {
                 return Err(format!("the key id `{}` is there twice, or too similar to another", key.id));
             }
-            keys.push((key.id.clone(), bytes));
+            let age = match sealing {
+                _ if key.staged => KeyAge::Staged,
+                Some(sealing) if sealing == index => KeyAge::Sealing,
+                _ => KeyAge::Retired { since: key.retired_at },
+            };
+            keys.push((RingKey { id: key.id.clone(), age }, bytes));
         }
-        Ok(Inner { deployment_id: self.deployment_id.clone(), keys })
+        Loaded::new(&self.deployment_id, keys).ok_or_else(|| "every key is staged, none seals".to_owned())
+    }
+
+    /// Reads, changes and replaces the file, alone: two rotations at once must not lose each other's key.
+    pub(super) fn change<T>(
+        path: &Path,
+        change: impl FnOnce(&mut Self) -> Result<T, KeyRingError>,
+    ) -> Result<T, KeyRingError> {
+        let _locked = lock(path)?;
+        let mut file = Self::read(path)?;
+        let before = file.ids();
+        let changed = change(&mut file)?;
+        file.load().map_err(|problem| KeyRingError::Invalid { path: path.to_owned(), problem })?;
+        if file.ids() != before {
+            file.replace(path)?;
+        }
+        Ok(changed)
+    }
+
+    fn ids(&self) -> Vec<(String, bool)> {
+        self.keys.iter().map(|key| (key.id.clone(), key.staged)).collect()
     }
 
     pub(super) fn read(path: &Path) -> Result<Self, KeyRingError> {
@@ -136,7 +211,7 @@ impl RingFile {
     }
 
     /// Replaces the file so that a crash leaves the old or the new one, never a half.
-    pub(super) fn replace(&self, path: &Path) -> Result<(), KeyRingError> {
+    fn replace(&self, path: &Path) -> Result<(), KeyRingError> {
         let next = path.with_extension("next");
         self.write(&next, OpenOptions::new().create(true).truncate(true))
             .and_then(|()| std::fs::rename(&next, path))
@@ -154,6 +229,32 @@ impl RingFile {
         file.sync_all()?;
         sync_dir(path)
     }
+}
+
+/// Takes the file for this process. Whoever replaced it meanwhile left another file under its name: that one then.
+#[cfg(unix)]
+fn lock(path: &Path) -> Result<File, KeyRingError> {
+    use std::os::unix::fs::MetadataExt;
+    let place = |metadata: &std::fs::Metadata| (metadata.dev(), metadata.ino());
+    loop {
+        let file = File::open(path).map_err(|source| match source.kind() {
+            ErrorKind::NotFound => KeyRingError::Missing(path.to_owned()),
+            _ => io(path, source),
+        })?;
+        file.lock().map_err(|source| io(path, source))?;
+        let locked = file.metadata().map_err(|source| io(path, source))?;
+        let named = std::fs::metadata(path).map_err(|source| io(path, source))?;
+        if place(&locked) == place(&named) {
+            return Ok(file);
+        }
+    }
+}
+
+#[cfg(not(unix))]
+fn lock(path: &Path) -> Result<File, KeyRingError> {
+    let file = File::open(path).map_err(|source| io(path, source))?;
+    file.lock().map_err(|source| io(path, source))?;
+    Ok(file)
 }
 
 /// Makes a new name in the directory durable.

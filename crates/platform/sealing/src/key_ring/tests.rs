@@ -40,8 +40,7 @@ fn rotating_keeps_the_old_keys_and_the_deployment_id() {
     let old = KeyRing::generate_file(&path, &rng).unwrap();
     let new = KeyRing::rotate_file(&path, &rng).unwrap();
     assert_eq!(new.deployment_id(), old.deployment_id());
-    let ids = |ring: &KeyRing| ring.keys().map(|(id, _)| id.to_owned()).collect::<Vec<_>>();
-    assert_eq!(ids(&new)[1..], ids(&old));
+    assert_eq!(new.key_ids()[1..], old.key_ids());
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file stays");
     KeyRing::load(&path).unwrap();
 }
@@ -54,7 +53,7 @@ fn a_missing_ring_is_never_replaced_by_a_new_one() {
     assert!(error.to_string().contains("restore it from your backup"), "{error}");
     assert!(!path.exists());
     let error = KeyRing::from_settings(&KeyRingSettings::default()).unwrap_err();
-    assert!(error.to_string().contains("set `sealing.file`"), "{error}");
+    assert!(error.to_string().contains("set `keys.file`"), "{error}");
 }
 
 #[cfg(unix)]
@@ -106,4 +105,87 @@ fn debug_shows_no_key() {
     let text = format!("{ring:?}");
     assert!(!text.contains(file["keys"][0]["key"].as_str().unwrap()), "{text}");
     assert!(text.contains(ring.deployment_id()) && text.len() < 120, "{text}");
+}
+
+#[test]
+fn a_rotation_teaches_a_key_before_it_seals_and_keeps_the_old_one_until_it_is_pruned() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ring.json");
+    let rng = SeededRng::new(1);
+    let running = KeyRing::generate_file(&path, &rng).unwrap();
+    let first = running.sealing_key();
+    let next = KeyRing::stage_file(&path, &rng).unwrap();
+    assert_eq!(KeyRing::stage_file(&path, &rng).unwrap(), next, "one rotation at a time");
+    assert!(running.reload().unwrap() && !running.reload().unwrap());
+    assert_eq!(running.sealing_key(), first);
+    assert_eq!(running.keys()[0], RingKey { id: next.clone(), age: KeyAge::Staged });
+
+    let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+    KeyRing::promote_file(&path, &next, now).unwrap();
+    KeyRing::promote_file(&path, &next, now + chrono::TimeDelta::hours(1)).unwrap();
+    assert!(running.reload().unwrap());
+    assert_eq!(running.sealing_key(), next);
+    let retired = RingKey { id: first.clone(), age: KeyAge::Retired { since: Some(now) } };
+    assert_eq!(running.keys()[1], retired);
+
+    let refused = KeyRing::prune_file(&path, &next).unwrap_err().to_string();
+    assert!(refused.contains("is not retired"), "{refused}");
+    KeyRing::prune_file(&path, &first).unwrap();
+    KeyRing::prune_file(&path, &first).unwrap();
+    assert!(running.reload().unwrap());
+    assert_eq!(running.key_ids(), [next]);
+}
+
+#[test]
+fn only_the_staged_key_is_promoted() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ring.json");
+    let rng = SeededRng::new(1);
+    KeyRing::generate_file(&path, &rng).unwrap();
+    let rotated = KeyRing::rotate_file(&path, &rng).unwrap();
+    let retired = rotated.key_ids()[1].clone();
+    for key in [retired.as_str(), "k-unknown"] {
+        let refused = KeyRing::promote_file(&path, key, DateTime::UNIX_EPOCH).unwrap_err();
+        assert!(matches!(refused, KeyRingError::WrongAge { needed: "staged", .. }), "{refused}");
+    }
+}
+
+#[test]
+fn a_ring_of_another_deployment_or_a_broken_one_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ring.json");
+    let running = KeyRing::generate_file(&path, &SeededRng::new(1)).unwrap();
+    let before = running.key_ids();
+    std::fs::remove_file(&path).unwrap();
+    assert!(matches!(running.reload(), Err(KeyRingError::Missing(_))));
+    KeyRing::generate_file(&path, &SeededRng::new(2)).unwrap();
+    assert!(matches!(running.reload(), Err(KeyRingError::OtherDeployment { .. })));
+    write(dir.path(), "{");
+    assert!(matches!(running.reload(), Err(KeyRingError::Invalid { .. })));
+    assert_eq!(running.key_ids(), before);
+}
+
+#[test]
+fn rotations_at_the_same_time_stage_one_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ring.json");
+    KeyRing::generate_file(&path, &SeededRng::new(1)).unwrap();
+    let stage = &|seed| KeyRing::stage_file(&path, &SeededRng::new(seed)).unwrap();
+    let staged: Vec<String> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (2..10).map(|seed| scope.spawn(move || stage(seed))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert!(staged.iter().all(|id| *id == staged[0]), "{staged:?}");
+    assert_eq!(KeyRing::load(&path).unwrap().key_ids().len(), 2);
+}
+
+#[test]
+fn a_ring_that_only_waits_is_refused() {
+    const ID: &str = "00112233445566778899aabbccddeeff";
+    const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
+    let keys = format!(r#"[{{"id":"k1","key":"{KEY}","staged":true}}]"#);
+    let dir = tempfile::tempdir().unwrap();
+    let path = write(dir.path(), &format!(r#"{{"version":1,"deployment_id":"{ID}","keys":{keys}}}"#));
+    let refused = KeyRing::load(&path).unwrap_err().to_string();
+    assert!(refused.contains("every key is staged"), "{refused}");
 }

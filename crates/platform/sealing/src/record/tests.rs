@@ -125,3 +125,46 @@ proptest! {
         prop_assert!(sealer(1).open(&HERE, &bytes).is_err());
     }
 }
+
+#[test]
+fn a_running_sealer_follows_its_ring() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ring.json");
+    let rng = Arc::new(SeededRng::new(5));
+    let early = KeyRing::generate_file(&path, &*rng).unwrap();
+    // Two replicas: one has read the staged key, the other has it sealing already.
+    let late = KeyRing::load(&path).unwrap();
+    let staged = KeyRing::stage_file(&path, &*rng).unwrap();
+    assert!(late.reload().unwrap());
+    KeyRing::promote_file(&path, &staged, chrono::DateTime::UNIX_EPOCH).unwrap();
+    let sealer = Sealer::new(&early, rng.clone());
+    let before = sealer.seal(&HERE, b"before");
+    assert!(early.reload().unwrap());
+    let after = sealer.seal(&HERE, b"after");
+    assert!(after.starts_with(&Sealer::prefix(&staged)) && !before.starts_with(&Sealer::prefix(&staged)));
+    let late = Sealer::new(&late, rng);
+    for (record, value) in [(&before, &b"before"[..]), (&after, b"after")] {
+        assert_eq!(late.open(&HERE, record).unwrap().expose_secret(), value);
+        assert_eq!(sealer.open(&HERE, record).unwrap().expose_secret(), value);
+    }
+    let rewrapped = sealer.rewrap(&HERE, &before).unwrap().unwrap();
+    KeyRing::prune_file(&path, &early.key_ids()[1]).unwrap();
+    assert!(early.reload().unwrap());
+    assert!(matches!(sealer.open(&HERE, &before), Err(OpenError::UnknownKey(_))));
+    assert_eq!(sealer.open(&HERE, &rewrapped).unwrap().expose_secret(), b"before");
+}
+
+#[test]
+fn a_value_sealed_with_each_key_tells_which_keys_a_ring_lacks() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ring.json");
+    let rng = Arc::new(SeededRng::new(5));
+    KeyRing::generate_file(&path, &*rng).unwrap();
+    let rotated = KeyRing::rotate_file(&path, &*rng).unwrap();
+    let sealed = Sealer::new(&rotated, rng.clone()).seal_with_each(&HERE, b"canary");
+    assert_eq!(sealed.iter().map(|(id, _)| id.clone()).collect::<Vec<_>>(), rotated.key_ids());
+    KeyRing::prune_file(&path, &sealed[1].0).unwrap();
+    let pruned = Sealer::new(&KeyRing::load(&path).unwrap(), rng);
+    assert_eq!(pruned.open(&HERE, &sealed[0].1).unwrap().expose_secret(), b"canary");
+    assert_eq!(pruned.open(&HERE, &sealed[1].1).unwrap_err(), OpenError::UnknownKey(sealed[1].0.clone()));
+}
