@@ -36,6 +36,11 @@ install_postgres() { # any major version from 15 on
   apt_install postgresql-15 || apt_install postgresql
 }
 
+install_redis() {
+  command -v redis-server >/dev/null && command -v redis-cli >/dev/null && return
+  apt_install redis-server
+}
+
 install_python() {
   python3 -c 'import ensurepip, venv' 2>/dev/null && return
   apt_install python3 python3-venv
@@ -51,6 +56,7 @@ test)
   "$0" lint
   install_cargo_tool nextest "$nextest_version"
   install_postgres
+  install_redis
   install_python
   "$root/tests/scripts/conformance.sh" setup
   "$root/tests/clients/clients.sh" setup

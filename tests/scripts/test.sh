@@ -16,12 +16,16 @@ step "dependency rules" cargo deny --offline --log-level error --all-features ch
 step "clippy" cargo clippy --quiet --workspace --all-targets -- -D warnings
 [ "$what" = lint ] && exit 0
 
-start_postgres() {
-  tests/scripts/postgres.sh start && trap 'tests/scripts/postgres.sh stop' EXIT
+stop_servers() {
+  tests/scripts/redis.sh stop
+  tests/scripts/postgres.sh stop
 }
-step "postgres" start_postgres
+trap stop_servers EXIT
+step "postgres" tests/scripts/postgres.sh start
+step "redis" tests/scripts/redis.sh start
 PORTICO_TEST_POSTGRES_URL=$(tests/scripts/postgres.sh url)
-export PORTICO_TEST_POSTGRES_URL
+PORTICO_TEST_REDIS_URL=$(tests/scripts/redis.sh url)
+export PORTICO_TEST_POSTGRES_URL PORTICO_TEST_REDIS_URL
 
 step "build" cargo nextest run --workspace --no-run --cargo-quiet
 step "tests" cargo nextest run --workspace --cargo-quiet --status-level slow

@@ -4,6 +4,7 @@
 //! own clock.
 
 mod events;
+pub(crate) mod in_redis;
 mod leases;
 mod mailbox;
 mod rate_limit;
@@ -37,13 +38,21 @@ fn in_process() -> Suite<impl AsyncFn(Duration)> {
     Suite { backend, streams, unit: Duration::from_secs(1), pass }
 }
 
-/// Names one test for each case of the suite.
+/// Names one test for each case of the suite and backend.
 macro_rules! run {
     ($($module:ident::$case:ident),* $(,)?) => {
         mod in_process_backend {
             $(#[tokio::test(start_paused = true)]
             async fn $case() {
                 super::$module::$case(&super::in_process()).await;
+            })*
+        }
+        mod redis_backend {
+            $(#[tokio::test]
+            async fn $case() {
+                let Some(replica) = super::in_redis::replica() else { return };
+                super::$module::$case(&replica.suite()).await;
+                replica.assert_every_key_is_bounded().await;
             })*
         }
     };

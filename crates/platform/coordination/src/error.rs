@@ -21,4 +21,12 @@ pub enum CoordinationError {
         /// The most that are kept.
         limit: usize,
     },
+    /// Redis did not answer in time or could not do it; whether it was done is unknown. Try again later.
+    #[error("Redis did not complete `{operation}`: {reason}; retry later")]
+    Unavailable {
+        /// What was to be done, for example `put`.
+        operation: &'static str,
+        /// Why it was not, for operators.
+        reason: String,
+    },
 }

@@ -1,20 +1,19 @@
 //! An at-least-once event stream with consumer groups.
 
-#![expect(clippy::unused_async, reason = "a shared backend waits for the network here")]
-
+mod local;
+mod remote;
 mod topic;
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard},
-    time::Duration,
-};
+use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::{sync::Notify, time::Instant};
 
-use crate::{CoordinationError, lock};
-use topic::{Next, Topic};
+use crate::{CoordinationError, server::Server};
+use local::{LocalConsumer, LocalStream};
+use remote::{RemoteConsumer, RemoteStream};
+
+/// The most bytes of one event; what is larger belongs into a database, and the event tells where.
+const PAYLOAD_LIMIT: usize = 1 << 20;
 
 /// Limits of every topic of a stream.
 #[derive(Clone, Debug)]
@@ -35,7 +34,11 @@ impl Default for StreamSettings {
 
 /// Names one event within its topic; later events have larger ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct DeliveryId(u64);
+pub struct DeliveryId {
+    /// The server's milliseconds since 1970 with Redis, 0 in the process.
+    time: u64,
+    sequence: u64,
+}
 
 /// One event as a consumer sees it.
 #[derive(Clone, Debug)]
@@ -67,76 +70,64 @@ pub struct DeadLetter {
 /// with the oldest event that its topic still holds. A topic drops an event once every group has acknowledged it
 /// (without any group, the oldest one when there is no room); it refuses a new one while a group is behind by the
 /// whole capacity, so nothing is lost silently: the publisher keeps the event, as an outbox does.
+///
+/// With Redis the visibility timeout runs by the server's clock. A Redis that forgot everything begins anew: groups
+/// come back with what is published from then on, and what was lost is repaired by a resync.
 #[derive(Clone, Debug)]
 pub struct EventStream {
-    shared: Arc<Shared>,
+    backend: Backend,
 }
 
-#[derive(Debug)]
-struct Shared {
-    settings: StreamSettings,
-    topics: Mutex<HashMap<String, Arc<Channel>>>,
-}
-
-/// A topic with the bell that wakes its consumers.
-#[derive(Debug)]
-struct Channel {
-    name: String,
-    topic: Mutex<Topic>,
-    published: Notify,
-}
-
-impl Channel {
-    fn topic(&self) -> MutexGuard<'_, Topic> {
-        lock(&self.topic)
-    }
+#[derive(Clone, Debug)]
+enum Backend {
+    Local(LocalStream),
+    Remote(RemoteStream),
 }
 
 impl EventStream {
     pub(crate) fn in_process(settings: StreamSettings) -> Self {
-        Self { shared: Arc::new(Shared { settings, topics: Mutex::default() }) }
+        Self { backend: Backend::Local(LocalStream::new(settings)) }
+    }
+
+    pub(crate) fn in_redis(server: Server, settings: StreamSettings) -> Self {
+        Self { backend: Backend::Remote(RemoteStream::new(server, settings)) }
     }
 
     /// Appends an event to a topic.
     pub async fn publish(&self, topic: &str, key: &str, payload: Bytes) -> Result<(), CoordinationError> {
-        let channel = self.channel(topic);
-        if !channel.topic().publish(key, payload) {
-            let capacity = self.shared.settings.capacity;
-            return Err(CoordinationError::Full { what: format!("topic {}", channel.name), capacity });
+        let length = key.len() + payload.len();
+        if length > PAYLOAD_LIMIT {
+            return Err(CoordinationError::TooLarge { length, limit: PAYLOAD_LIMIT });
         }
-        channel.published.notify_waiters();
-        Ok(())
+        match &self.backend {
+            Backend::Local(stream) => stream.publish(topic, key, payload),
+            Backend::Remote(stream) => stream.publish(topic, key, &payload).await,
+        }
     }
 
     /// Joins a group as the named consumer; the group is made if it is new.
+    ///
+    /// A group remembers its consumers for a day: the name should outlive a restart, or at least not be a new one
+    /// for every subscription.
     pub async fn subscribe(
         &self,
         topic: &str,
         group: &str,
         consumer: &str,
     ) -> Result<Consumer, CoordinationError> {
-        let channel = self.channel(topic);
-        channel.topic().join(group);
-        Ok(Consumer { channel, group: group.to_owned(), name: consumer.to_owned() })
+        let member = match &self.backend {
+            Backend::Local(stream) => Member::Local(stream.subscribe(topic, group)),
+            Backend::Remote(stream) => Member::Remote(stream.subscribe(topic, group, consumer).await?),
+        };
+        Ok(Consumer { name: consumer.to_owned(), member })
     }
 
     /// Returns what a group could not handle, oldest first.
     pub async fn dead_letters(&self, topic: &str, group: &str) -> Result<Vec<DeadLetter>, CoordinationError> {
-        Ok(self.channel(topic).topic().dead_letters(group))
-    }
-
-    fn channel(&self, name: &str) -> Arc<Channel> {
-        let mut topics = lock(&self.shared.topics);
-        if let Some(channel) = topics.get(name) {
-            return Arc::clone(channel);
+        match &self.backend {
+            Backend::Local(stream) => Ok(stream.dead_letters(topic, group)),
+            Backend::Remote(stream) => stream.dead_letters(topic, group).await,
         }
-        let channel = Arc::new(Channel {
-            name: name.to_owned(),
-            topic: Mutex::new(Topic::new(self.shared.settings.clone())),
-            published: Notify::new(),
-        });
-        topics.insert(name.to_owned(), Arc::clone(&channel));
-        channel
     }
 }
 
@@ -146,41 +137,35 @@ impl EventStream {
 /// visibility timeout, and what is published meanwhile waits.
 #[derive(Debug)]
 pub struct Consumer {
-    channel: Arc<Channel>,
-    group: String,
     name: String,
+    member: Member,
+}
+
+#[derive(Debug)]
+enum Member {
+    Local(LocalConsumer),
+    Remote(RemoteConsumer),
 }
 
 impl Consumer {
-    /// Waits for the next event of the group; cancelling the wait loses nothing.
+    /// Waits for the next event of the group; cancelling the wait loses nothing. While Redis cannot be reached this
+    /// goes on waiting.
     pub async fn next(&self) -> Result<Delivery, CoordinationError> {
-        let published = self.channel.published.notified();
-        tokio::pin!(published);
-        loop {
-            // Listening starts before looking, so an event that is published in between still wakes this.
-            published.as_mut().enable();
-            let next = self.channel.topic().next(&self.group, Instant::now());
-            let wake_at = match next {
-                Next::Event(delivery) => return Ok(delivery),
-                Next::Nothing { redeliver_at } => redeliver_at,
-            };
-            let redelivery = async {
-                match wake_at {
-                    Some(at) => tokio::time::sleep_until(at).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                () = &mut published => published.set(self.channel.published.notified()),
-                () = redelivery => {}
-            }
+        match &self.member {
+            Member::Local(member) => Ok(member.next().await),
+            Member::Remote(member) => member.next().await,
         }
     }
 
     /// Marks an event as handled; late or repeated acknowledgements are harmless.
     pub async fn ack(&self, id: DeliveryId) -> Result<(), CoordinationError> {
-        self.channel.topic().ack(&self.group, id);
-        Ok(())
+        match &self.member {
+            Member::Local(member) => {
+                member.ack(id);
+                Ok(())
+            }
+            Member::Remote(member) => member.ack(id).await,
+        }
     }
 
     /// Returns the name under which this consumer joined.

@@ -111,7 +111,7 @@ impl Topic {
 
     pub(super) fn ack(&mut self, group: &str, id: DeliveryId) {
         if let Some(state) = self.groups.get_mut(group) {
-            state.pending.remove(&id.0);
+            state.pending.remove(&id.sequence);
         }
         self.trim();
     }
@@ -143,10 +143,14 @@ fn entry(log: &VecDeque<Entry>, first: u64, id: u64) -> Option<&Entry> {
 
 impl Entry {
     fn delivery(&self, id: u64, attempt: u32) -> Delivery {
-        Delivery { id: DeliveryId(id), key: self.key.clone(), payload: self.payload.clone(), attempt }
+        Delivery { id: delivery_id(id), key: self.key.clone(), payload: self.payload.clone(), attempt }
     }
 
     fn dead_letter(&self, id: u64) -> DeadLetter {
-        DeadLetter { id: DeliveryId(id), key: self.key.clone(), payload: self.payload.clone() }
+        DeadLetter { id: delivery_id(id), key: self.key.clone(), payload: self.payload.clone() }
     }
+}
+
+fn delivery_id(sequence: u64) -> DeliveryId {
+    DeliveryId { time: 0, sequence }
 }

@@ -1,0 +1,5 @@
+-- Gives back a lease that is still held: KEYS lease; ARGV fence:owner. Returns 1 or 0.
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then
+  return 0
+end
+return redis.call('DEL', KEYS[1])

@@ -1,0 +1,5 @@
+-- Prolongs a lease that is still held: KEYS lease; ARGV fence:owner, milliseconds. Returns 1 or 0.
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then
+  return 0
+end
+return redis.call('PEXPIRE', KEYS[1], ARGV[2])

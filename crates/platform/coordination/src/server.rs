@@ -1,0 +1,243 @@
+//! The one Redis of a deployment: a connection that one task keeps, and questions with a deadline.
+//!
+//! A process holds a single connection. Questions are interleaved on it; what is published to the channels that
+//! the process listens to arrives on it too (RESP3). While Redis is down, questions fail at once instead of
+//! waiting; a question that is asked before the first attempt to connect has ended waits for it.
+
+mod channels;
+mod dial;
+mod keeper;
+mod keys;
+mod metrics;
+
+use std::{sync::Arc, time::Duration};
+
+use portico_process::{ReadinessCheck, Tasks};
+use redis::{Cmd, FromRedisValue, ScriptInvocation, Value, aio::MultiplexedConnection};
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, timeout},
+};
+
+use crate::{CoordinationDeps, CoordinationError, CoordinationSettings, SetupError};
+use channels::Channels;
+pub(crate) use channels::message_text;
+use dial::Dialer;
+#[cfg(test)]
+pub(crate) use keys::slot;
+pub(crate) use keys::{Keys, part};
+use metrics::{Of, ServerMetrics};
+
+/// The longest that one question may take, waiting for a connection included.
+pub(crate) const DEADLINE: Duration = Duration::from_millis(500);
+
+/// The Redis that replicas share. A clone shares the connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Server {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    keys: Keys,
+    state: watch::Sender<State>,
+    channels: Arc<Channels>,
+    metrics: ServerMetrics,
+}
+
+/// What is known of the connection.
+#[derive(Clone, Debug)]
+enum State {
+    /// It is being made, and nothing speaks against it yet.
+    Connecting,
+    Up(Connected),
+    /// It cannot be made, for this reason.
+    Down(Arc<str>),
+}
+
+#[derive(Clone, Debug)]
+struct Connected {
+    connection: MultiplexedConnection,
+    /// Tells the keeper that the connection has ended.
+    ended: Arc<Notify>,
+}
+
+/// What is asked of Redis.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Operation {
+    capability: &'static str,
+    name: &'static str,
+    /// Doing it twice is the same as doing it once, so it is asked again when the connection is cut meanwhile.
+    repeatable: bool,
+}
+
+impl Operation {
+    pub(crate) const fn once(capability: &'static str, name: &'static str) -> Self {
+        Self { capability, name, repeatable: false }
+    }
+
+    pub(crate) const fn repeatable(capability: &'static str, name: &'static str) -> Self {
+        Self { capability, name, repeatable: true }
+    }
+
+    pub(crate) fn unavailable(&self, reason: impl Into<String>) -> CoordinationError {
+        CoordinationError::Unavailable { operation: self.name, reason: reason.into() }
+    }
+}
+
+/// A command or a script with its arguments.
+#[derive(Clone, Copy)]
+pub(crate) enum Question<'a> {
+    Command(&'a Cmd),
+    Script(&'a ScriptInvocation<'a>),
+}
+
+impl Question<'_> {
+    async fn ask(&self, connection: &mut MultiplexedConnection) -> redis::RedisResult<Value> {
+        match self {
+            Self::Command(command) => command.query_async(connection).await,
+            Self::Script(script) => script.invoke_async(connection).await,
+        }
+    }
+}
+
+impl Server {
+    /// Starts to keep a connection to the Redis of the settings; it is made in the background.
+    pub(crate) fn start(
+        settings: &CoordinationSettings,
+        deps: &CoordinationDeps<'_>,
+    ) -> Result<Self, SetupError> {
+        let dialer = Dialer::new(settings)?;
+        let inner = Inner {
+            keys: Keys::new(deps.deployment_id),
+            state: watch::Sender::new(State::Connecting),
+            channels: Arc::default(),
+            metrics: ServerMetrics::new(deps.metrics),
+        };
+        let server = Self { inner: Arc::new(inner) };
+        let keeper = keeper::Keeper::new(server.clone(), dialer, Arc::clone(&deps.rng));
+        let shutdown = deps.tasks.shutdown_token();
+        deps.tasks.spawn("coordination.redis", async move {
+            keeper.keep(shutdown).await;
+            Ok::<_, std::convert::Infallible>(())
+        });
+        Ok(server)
+    }
+
+    pub(crate) fn keys(&self) -> &Keys {
+        &self.inner.keys
+    }
+
+    pub(crate) fn channels(&self) -> &Channels {
+        &self.inner.channels
+    }
+
+    pub(crate) fn count_dead_letters(&self, letters: usize) {
+        self.inner.metrics.dead_letters.inc_by(letters as u64);
+    }
+
+    /// Asks and waits for the answer, at most [`DEADLINE`].
+    pub(crate) async fn ask<T: FromRedisValue>(
+        &self,
+        operation: Operation,
+        question: Question<'_>,
+    ) -> Result<T, CoordinationError> {
+        let began = Instant::now();
+        let answer = match timeout(DEADLINE, self.attempt(operation, question)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(operation.unavailable(format!("no answer within {DEADLINE:?}"))),
+        };
+        let of = Of { capability: operation.capability };
+        self.inner.metrics.seconds.get_or_create(&of).observe(began.elapsed().as_secs_f64());
+        let answer = answer.and_then(|value| {
+            T::from_redis_value(value)
+                .map_err(|error| operation.unavailable(format!("unexpected answer: {error}")))
+        });
+        if answer.is_err() {
+            self.inner.metrics.failures.get_or_create(&of).inc();
+        }
+        answer
+    }
+
+    async fn attempt(
+        &self,
+        operation: Operation,
+        question: Question<'_>,
+    ) -> Result<Value, CoordinationError> {
+        let mut again = operation.repeatable;
+        loop {
+            let mut connected = self.connection(operation).await?;
+            let error = match question.ask(&mut connected.connection).await {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            };
+            if error.is_unrecoverable_error() || error.is_connection_dropped() {
+                self.lost(&connected);
+                if std::mem::take(&mut again) {
+                    continue;
+                }
+            }
+            return Err(operation.unavailable(error.to_string()));
+        }
+    }
+
+    /// Returns the connection; waits while it is being made.
+    async fn connection(&self, operation: Operation) -> Result<Connected, CoordinationError> {
+        let mut states = self.inner.state.subscribe();
+        loop {
+            match &*states.borrow_and_update() {
+                State::Up(connected) => return Ok(connected.clone()),
+                State::Down(reason) => return Err(operation.unavailable(&**reason)),
+                State::Connecting => {}
+            }
+            if states.changed().await.is_err() {
+                return Err(operation.unavailable("the process ends"));
+            }
+        }
+    }
+
+    /// Takes a connection that has ended out of use.
+    fn lost(&self, connected: &Connected) {
+        self.inner.state.send_if_modified(|state| {
+            let same = matches!(state, State::Up(up) if Arc::ptr_eq(&up.ended, &connected.ended));
+            if same {
+                *state = State::Connecting;
+            }
+            same
+        });
+        connected.ended.notify_one();
+    }
+
+    /// Waits until Redis answers.
+    pub(crate) async fn up(&self) {
+        let mut states = self.inner.state.subscribe();
+        // The sender lives as long as this server.
+        let _ = states.wait_for(|state| matches!(state, State::Up(_))).await;
+    }
+
+    /// Keeps a readiness check until Redis has answered for the first time. From then on the process does without
+    /// it as well as it can, and being taken out of the balancer would help nobody.
+    pub(crate) fn watch_health(&self, check: ReadinessCheck, tasks: &Tasks) {
+        let mut states = self.inner.state.subscribe();
+        let shutdown = tasks.shutdown_token();
+        tasks.spawn_short("coordination.health", async move {
+            loop {
+                match &*states.borrow_and_update() {
+                    State::Up(_) => return check.ready(),
+                    State::Connecting => check.not_ready("connecting to Redis"),
+                    State::Down(reason) => check.not_ready(format!("Redis cannot be reached: {reason}")),
+                }
+                tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    changed = states.changed() => if changed.is_err() { return },
+                }
+            }
+        });
+    }
+}
+
+/// A time to live as Redis takes it: at least a millisecond, at most ten years.
+pub(crate) fn millis(ttl: Duration) -> u64 {
+    const LONGEST: u64 = 10 * 365 * 24 * 60 * 60 * 1000;
+    u64::try_from(ttl.as_millis()).unwrap_or(LONGEST).clamp(1, LONGEST)
+}
