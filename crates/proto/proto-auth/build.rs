@@ -6,7 +6,10 @@ use prost::Message as _;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=../../../proto");
-    let descriptors = protox::compile(["../../../proto/portico/auth/v1/auth.proto"], ["../../../proto"])?;
+    let descriptors = protox::compile(
+        ["../../../proto/portico/auth/v1/auth.proto", "../../../proto/portico/auth/v1/sealing.proto"],
+        ["../../../proto"],
+    )?;
     let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
     std::fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure().compile_fds(descriptors)?;

@@ -10,6 +10,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         [
             "../../../proto/portico/registry/v1/registry.proto",
             "../../../proto/portico/registry/v1/internal.proto",
+            "../../../proto/portico/registry/v1/sealing.proto",
         ],
         ["../../../proto"],
     )?;
