@@ -18,6 +18,7 @@ use portico_oauth_types::Scope;
 use crate::catalogue::{Endpoint, Snapshot};
 use crate::engine::Engine;
 use crate::metadata::{Challenge, challenge};
+use crate::metrics::{GatewayMetrics, Shed};
 use crate::refusal::{Reason, Refusal};
 use crate::session::Binding;
 use crate::trace::step;
@@ -35,6 +36,7 @@ pub(crate) struct Access {
     pub(crate) all: LimitKey,
     pub(crate) open: Arc<OpenCalls>,
     pub(crate) clock: SharedClock,
+    pub(crate) metrics: GatewayMetrics,
 }
 
 /// Where a request wants to go.
@@ -128,6 +130,7 @@ impl Access {
     /// Takes one of the places that a principal has for calls and streams at the same time.
     pub(crate) fn open(&self, principal: &Principal) -> Result<OpenCall, Refusal> {
         self.open.open(&principal.id).ok_or_else(|| {
+            self.metrics.shed(Shed::Principal);
             let message = "too many calls and streams are open at once; end some and try again";
             Refusal::new(Reason::RateLimited, message).with_retry_after(Duration::from_secs(1))
         })
@@ -142,6 +145,9 @@ impl Access {
         if rejected.unavailable {
             return Refusal::new(Reason::TrustStale, rejected.message)
                 .with_retry_after(Duration::from_secs(5));
+        }
+        if rejected.code == TokenRejected::NOT_YET_VALID.code {
+            self.metrics.clock_skew.inc();
         }
         let (reason, kind) = if rejected == TokenRejected::MISSING {
             (Reason::TokenMissing, Challenge::TokenMissing)
@@ -188,6 +194,7 @@ impl Access {
             self.limiter.try_acquire(&LimitKey::new("gateway/principal", subject), self.per_principal, now);
         let all = own.and_then(|()| self.limiter.try_acquire(&self.all, self.global, now));
         all.map_err(|limited| {
+            self.metrics.shed(Shed::Rate);
             Refusal::new(Reason::RateLimited, "too many calls; slow down and try again after Retry-After")
                 .with_retry_after(limited.retry_after)
         })

@@ -15,6 +15,7 @@ use tracing::Span;
 
 use crate::access::OpenCall;
 use crate::audit::AuditLog;
+use crate::load::{Load, Place};
 use crate::metrics::{AGENT_GONE, CANCELLED, GatewayMetrics, OK};
 use crate::refusal::{Outcome, Refusal};
 use crate::trace::step;
@@ -62,8 +63,9 @@ pub(crate) struct Details {
     pub(crate) name: String,
     pub(crate) request_bytes: usize,
     pub(crate) response_bytes: usize,
-    /// The place that it takes until it is over.
+    /// The places that it takes until it is over: of its principal, and of all.
     pub(crate) open: Option<OpenCall>,
+    pub(crate) place: Option<Place>,
     finished: bool,
 }
 
@@ -98,6 +100,7 @@ impl Call {
             request_bytes: 0,
             response_bytes: 0,
             open: None,
+            place: None,
             finished: false,
         }))
     }
@@ -123,6 +126,12 @@ impl Details {
     /// The agent wants no answer any more.
     pub(crate) fn cancelled(&mut self) {
         self.finish(Outcome::Failed, CANCELLED);
+    }
+
+    /// Makes this a stream that stays: it takes a place among those, and gives its place among the calls back.
+    pub(crate) fn stay(&mut self, load: &Load) -> Result<(), Refusal> {
+        self.place = Some(load.enter_stream()?);
+        Ok(())
     }
 
     pub(crate) fn refused(&mut self, refusal: &Refusal) {

@@ -45,6 +45,12 @@ impl Catalogue {
         }
     }
 
+    /// Waits until the registry, or the last copy on disk, has told what there is.
+    pub(crate) async fn known(&self) {
+        // The sender lives as long as the catalogue.
+        let _ = self.changes.subscribe().wait_for(|count| *count > 0).await;
+    }
+
     /// The newest snapshot; a call keeps the one it started with.
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
         self.current.load_full()

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portico_authn::Verifier;
+use portico_coordination::Leases;
 use portico_ids::SharedRng;
 use portico_process::Tasks;
 
@@ -12,6 +13,9 @@ use crate::admission::OriginGuard;
 use crate::call::Recorder;
 use crate::catalogue::Catalogue;
 use crate::handles::Handles;
+use crate::load::Load;
+use crate::relay::Readers;
+use crate::replicas::Replicas;
 use crate::session::Sessions;
 use crate::settings::GatewaySettings;
 use crate::stateless::ToolHeaders;
@@ -28,6 +32,10 @@ pub(crate) struct Engine {
     pub(crate) access: Access,
     pub(crate) upstream: Upstream,
     pub(crate) sessions: Sessions,
+    pub(crate) replicas: Replicas,
+    pub(crate) leases: Leases,
+    pub(crate) load: Load,
+    pub(crate) readers: Readers,
     pub(crate) handles: Handles,
     pub(crate) tool_headers: ToolHeaders,
     pub(crate) virtual_servers: VirtualServers,

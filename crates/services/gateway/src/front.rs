@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
-use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
+use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, AUTHORIZATION, CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request};
 use portico_mcp_types::{Body as Message, CallParams, Id, Kind, PROTOCOL_VERSION, SESSION_ID};
@@ -40,9 +40,14 @@ pub(crate) async fn serve(State(engine): State<Arc<Engine>>, request: Request<Bo
     }
     let origin = engine.guard.check_origin(&head.headers);
     let allowed_origin = origin.as_ref().ok().cloned().flatten();
+    // Before the token is verified: with few places left this has to be cheap.
+    let admitted = origin.and_then(|_| engine.load.enter(head.headers.contains_key(AUTHORIZATION)));
     let served = async {
-        match origin {
-            Ok(_) => admit(&engine, &head, body, call).await,
+        match admitted {
+            Ok(place) => {
+                call.place = Some(place);
+                admit(&engine, &head, body, call).await
+            }
             Err(refusal) => Err((refusal, call)),
         }
     };

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::{any, get};
+use chrono::TimeDelta;
 use portico_authn::{DEFAULT_MAX_STALENESS, TrustHandle, Verifier};
 use portico_authz::Authorizer;
 use portico_clock::SharedClock;
@@ -25,17 +26,20 @@ use crate::catalogue::{Catalogue, FeedSource, Resolver};
 use crate::engine::Engine;
 use crate::front;
 use crate::handles::Handles;
+use crate::load::Load;
 use crate::metadata;
 use crate::metrics::GatewayMetrics;
-use crate::session::{Session, Sessions};
-use crate::session_era::close_upstreams;
+use crate::relay::Readers;
+use crate::replicas::{self, ReplicaParts, Replicas};
+use crate::session::{Session, SessionParts, Sessions};
+use crate::session_era::expiry;
 use crate::settings::GatewaySettings;
 use crate::stateless::ToolHeaders;
 use crate::upstream::Upstream;
 use crate::virtual_server::VirtualServers;
 
-/// How often expired sessions are looked for.
-const SWEEP: Duration = Duration::from_secs(30);
+/// Longest that a session may be idle, whatever the settings say.
+const LONGEST_IDLE: TimeDelta = TimeDelta::days(30);
 
 /// What a gateway is built with.
 #[derive(Debug, Clone)]
@@ -98,21 +102,20 @@ impl Gateway {
         let guard = OriginGuard::new(&settings);
         let verifier = Arc::new(Verifier::new(d.trust.clone(), d.clock.clone(), DEFAULT_MAX_STALENESS));
         let limits = &settings.limits;
-        let access = Access {
-            origin: guard.origin().to_owned(),
-            verifier: Arc::clone(&verifier),
-            authorizer: Authorizer::new(d.trust.clone()),
-            limiter: d.coordination.rate_limiter(),
-            per_principal: Limit { per_minute: limits.principal_per_minute, burst: limits.principal_burst },
-            global: Limit { per_minute: limits.global_per_minute, burst: limits.global_burst },
-            all: LimitKey::new("gateway", ""),
-            open: OpenCalls::new(limits.principal_open),
-            clock: d.clock.clone(),
-        };
+        let access = access(&settings, &d, (&guard, &verifier), &metrics);
         let anonymous = Limit {
             per_minute: limits.anonymous_records_per_minute,
             burst: limits.anonymous_records_per_minute,
         };
+        let replicas = Replicas::new(ReplicaParts {
+            coordination: &d.coordination,
+            sealer: d.handles.clone(),
+            clock: d.clock.clone(),
+            rng: d.rng.clone(),
+            metrics: metrics.clone(),
+        });
+        let load = Load::new(limits, metrics.clone());
+        let readers = Readers::new(Duration::from_secs(limits.slow_reader_seconds), metrics.clone());
         let recorder = Recorder {
             audit: AuditLog::new(Arc::new(spool), settings.audit.on_full, metrics.clone()),
             metrics,
@@ -124,9 +127,16 @@ impl Gateway {
                 limit: anonymous,
             },
         };
-        let idle = Duration::from_secs(settings.sessions.idle_seconds);
-        let (sessions, expired) =
-            Sessions::new(d.coordination.ttl_map("gateway"), d.handles.clone(), d.rng.clone(), idle);
+        let idle = i64::try_from(settings.sessions.idle_seconds).ok().and_then(TimeDelta::try_seconds);
+        let (sessions, expired) = Sessions::new(SessionParts {
+            map: d.coordination.ttl_map("gateway"),
+            leases: d.coordination.leases(),
+            handles: d.handles.clone(),
+            rng: d.rng.clone(),
+            clock: d.clock.clone(),
+            replica: Arc::clone(&replicas.id),
+            idle: idle.unwrap_or(LONGEST_IDLE).min(LONGEST_IDLE),
+        });
         let engine = Engine {
             catalogue: Arc::new(Catalogue::new(guard.origin())),
             guard,
@@ -134,6 +144,10 @@ impl Gateway {
             access,
             upstream: Upstream::new(d.outbound, settings.upstream.clone()),
             sessions,
+            replicas,
+            leases: d.coordination.leases(),
+            load,
+            readers,
             handles: Handles::new(d.handles, d.clock.clone()),
             tool_headers: ToolHeaders::default(),
             virtual_servers: VirtualServers::new(settings.upstream.list_cache_bytes),
@@ -174,7 +188,7 @@ impl Gateway {
         tonic::service::Routes::default()
     }
 
-    /// Follows the catalogue, resolves credentials, closes expired sessions.
+    /// Follows the catalogue, resolves credentials, ends expired sessions, and keeps in touch with other gateways.
     pub fn spawn_tasks(&self, tasks: &Tasks) {
         let engine = &self.engine;
         let link = self.registry.clone();
@@ -193,26 +207,30 @@ impl Gateway {
         engine.recorder.audit.ship(link, tasks);
         let expired = self.expired.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(expired) = expired {
-            let token = tasks.shutdown_token();
-            let engine = Arc::clone(engine);
-            tasks.spawn::<_, std::convert::Infallible>("close-expired-sessions", async move {
-                token.run_until_cancelled(close_expired(engine, expired)).await;
-                Ok(())
-            });
+            expiry::spawn(engine, tasks, expired);
         }
+        replicas::spawn(engine, tasks);
     }
 }
 
-/// Tells servers of sessions that nobody used any more.
-async fn close_expired(engine: Arc<Engine>, mut expired: mpsc::Receiver<Arc<Session>>) {
-    let mut sweep = tokio::time::interval(SWEEP);
-    loop {
-        tokio::select! {
-            session = expired.recv() => match session {
-                Some(session) => close_upstreams(&engine, &session),
-                None => return,
-            },
-            _ = sweep.tick() => engine.sessions.sweep(),
-        }
+/// Who decides about requests.
+fn access(
+    settings: &GatewaySettings,
+    d: &Dependencies,
+    (guard, verifier): (&OriginGuard, &Arc<Verifier>),
+    metrics: &GatewayMetrics,
+) -> Access {
+    let limits = &settings.limits;
+    Access {
+        origin: guard.origin().to_owned(),
+        verifier: Arc::clone(verifier),
+        authorizer: Authorizer::new(d.trust.clone()),
+        limiter: d.coordination.rate_limiter(),
+        per_principal: Limit { per_minute: limits.principal_per_minute, burst: limits.principal_burst },
+        global: Limit { per_minute: limits.global_per_minute, burst: limits.global_burst },
+        all: LimitKey::new("gateway", ""),
+        open: OpenCalls::new(limits.principal_open),
+        clock: d.clock.clone(),
+        metrics: metrics.clone(),
     }
 }

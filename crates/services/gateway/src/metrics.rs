@@ -27,6 +27,48 @@ pub(crate) struct GatewayMetrics {
     pub(crate) streams: Gauge,
     pub(crate) audit_dropped: Counter,
     pub(crate) audit_pending: Gauge,
+    /// This replica and those that it hears of.
+    pub(crate) replicas: Gauge,
+    /// 1 while what replicas share does not answer.
+    pub(crate) coordination_down: Gauge,
+    pub(crate) letters_dropped: Counter,
+    pub(crate) upstream_sessions_closed: Counter,
+    pub(crate) disk_failures: Counter,
+    pub(crate) clock_skew: Counter,
+    shed: Arc<HashMap<Shed, Counter>>,
+}
+
+/// What was turned away because there was too much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Shed {
+    /// A request without a token, with few places left.
+    Anonymous,
+    /// A request, with no place left.
+    Calls,
+    /// A stream, with no place among the streams left.
+    Streams,
+    /// A call or stream of a principal that has many open.
+    Principal,
+    /// A call over a rate.
+    Rate,
+    /// A stream whose reader did not read.
+    SlowReader,
+}
+
+impl Shed {
+    const ALL: [Self; 6] =
+        [Self::Anonymous, Self::Calls, Self::Streams, Self::Principal, Self::Rate, Self::SlowReader];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Anonymous => "anonymous",
+            Self::Calls => "open_calls",
+            Self::Streams => "open_streams",
+            Self::Principal => "principal_open",
+            Self::Rate => "rate",
+            Self::SlowReader => "slow_reader",
+        }
+    }
 }
 
 /// The reason of a call that was carried out.
@@ -42,13 +84,27 @@ impl GatewayMetrics {
         let reasons = Reason::ALL.iter().map(|reason| reason.as_str()).chain([OK, AGENT_GONE, CANCELLED]);
         let calls =
             reasons.map(|reason| (reason, family.get_or_create(&ReasonLabel { reason }).clone())).collect();
+        let shed = Family::<ReasonLabel, Counter>::default();
+        let counters = Shed::ALL
+            .iter()
+            .map(|reason| (*reason, shed.get_or_create(&ReasonLabel { reason: reason.as_str() }).clone()));
         let metrics = Self {
             calls: Arc::new(calls),
             duration: Histogram::new(exponential_buckets(0.000_25, 2.0, 18)),
             streams: Gauge::default(),
             audit_dropped: Counter::default(),
             audit_pending: Gauge::default(),
+            replicas: Gauge::default(),
+            coordination_down: Gauge::default(),
+            letters_dropped: Counter::default(),
+            upstream_sessions_closed: Counter::default(),
+            disk_failures: Counter::default(),
+            clock_skew: Counter::default(),
+            shed: Arc::new(counters.collect()),
         };
+        metrics.replicas.set(1);
+        metrics.register_replicas(registry);
+        registry.register("portico_gateway_shed", "Calls and streams turned away at too much load", shed);
         registry.register("portico_gateway_calls", "Calls by reason of their end", family);
         registry.register(
             "portico_gateway_call_seconds",
@@ -67,6 +123,45 @@ impl GatewayMetrics {
             metrics.audit_pending.clone(),
         );
         metrics
+    }
+
+    fn register_replicas(&self, registry: &Metrics) {
+        registry.register(
+            "portico_gateway_replicas",
+            "Gateways that this one hears of, itself included",
+            self.replicas.clone(),
+        );
+        registry.register(
+            "portico_gateway_coordination_down",
+            "1 while what gateways share does not answer",
+            self.coordination_down.clone(),
+        );
+        registry.register(
+            "portico_gateway_letters_dropped",
+            "Letters to other gateways that could not be sent",
+            self.letters_dropped.clone(),
+        );
+        registry.register(
+            "portico_gateway_upstream_sessions_closed",
+            "Sessions that servers were told are over",
+            self.upstream_sessions_closed.clone(),
+        );
+        registry.register(
+            "portico_gateway_disk_write_failures",
+            "Copies that could not be written to disk; they are tried again",
+            self.disk_failures.clone(),
+        );
+        registry.register(
+            "portico_gateway_clock_skew_refusals",
+            "Calls refused because their token is not valid yet: clocks differ by more than the leeway",
+            self.clock_skew.clone(),
+        );
+    }
+
+    pub(crate) fn shed(&self, what: Shed) {
+        if let Some(counter) = self.shed.get(&what) {
+            counter.inc();
+        }
     }
 
     pub(crate) fn count(&self, reason: &str) {

@@ -141,8 +141,10 @@ reasons! {
     AddressRefused = "address_refused", BAD_GATEWAY, code::INTERNAL_ERROR, Failed;
     /// The audit spool is full and calls are refused.
     AuditUnavailable = "audit_unavailable", SERVICE_UNAVAILABLE, code::INTERNAL_ERROR, Failed;
-    /// What sessions are kept in does not answer.
-    SessionsUnavailable = "sessions_unavailable", SERVICE_UNAVAILABLE, code::INTERNAL_ERROR, Failed;
+    /// What gateways share does not answer, and this one does not know the session.
+    CoordinationUnavailable = "coordination_unavailable", SERVICE_UNAVAILABLE, code::INTERNAL_ERROR, Failed;
+    /// More is open than the gateway serves at the same time.
+    Overloaded = "overloaded", SERVICE_UNAVAILABLE, code::INTERNAL_ERROR, Failed;
 }
 
 /// A refused call: what is wrong, and what to do.

@@ -1,19 +1,44 @@
-//! Sessions of agents up to revision 2025-11-25.
+//! Sessions of agents up to revision 2025-11-25, on whichever replica their messages arrive.
+//!
+//! What is shared lives in the TTL map, and whatever of it may change is read from there when it matters:
+//!
+//! | key | what | changes |
+//! |---|---|---|
+//! | `s/{session}` | [`Record`]: binding, revision, `initialize` params; log level and subscriptions | the last two |
+//! | `u/{session}/{server}/{generation}` | the sealed upstream session, written with put-if-absent | never |
+//! | `c/{session}/{server}/{generation}` | who closes it just now | |
+//! | `x/…` | [`wheel::Wheel`]: when to look whether it is to be closed | |
+//!
+//! Of a session at hand a replica trusts what never changes. Log level and subscriptions are needed only when a server's
+//! session is opened anew, and are read again then. That a session has ended elsewhere is told by letter, and noticed
+//! without one when its time to live is renewed.
+//!
+//! What a call costs in round trips to the map: none, if its session is at hand; one `touch` every quarter of the idle
+//! time, at most once a minute, on one of the calls. The first call of a session on a replica costs `get` and `touch`, and
+//! one `get` for each server's session that another replica has opened.
 
+mod at_hand;
+mod event_id;
 mod owned;
 mod record;
 mod store;
 mod streams;
 mod upstream;
+mod wheel;
 
+pub(crate) use event_id::{EventId, LastEvent, Origin};
 pub(crate) use record::{Binding, Record};
-pub(crate) use store::{Published, Sessions};
-pub(crate) use streams::{EventId, Replay, Streams};
+pub(crate) use store::{Published, SessionParts, Sessions};
+pub(crate) use streams::Replay;
+use streams::Streams;
 pub(crate) use upstream::{UpstreamSession, sensitive};
+pub(crate) use wheel::Due;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use chrono::{DateTime, TimeDelta, Utc};
 use portico_ids::ServerId;
 use portico_mcp_types::Revision;
 use tokio_util::sync::CancellationToken;
@@ -28,16 +53,29 @@ pub(crate) struct Session {
     pub(crate) streams: Streams,
     /// Cancelled when the session is over: what stands open for it ends.
     pub(crate) ended: CancellationToken,
+    /// When the agent last used it here, in milliseconds.
+    used: AtomicI64,
+    /// Until when it is believed that it exists, in milliseconds.
+    trusted_until: AtomicI64,
+    /// The filling of the shared map that was last seen to have it.
+    epoch: AtomicU64,
+    /// The map could not be asked or written lately, so it may lack what is known here.
+    behind: AtomicBool,
 }
 
 impl Session {
-    fn new(id: String, record: Record) -> Self {
+    fn new(id: String, record: Record, replica: Arc<str>, epoch: u64) -> Self {
+        let ended = CancellationToken::new();
         Self {
             id,
             record: Mutex::new(Arc::new(record)),
             upstreams: Mutex::new(HashMap::new()),
-            streams: Streams::default(),
-            ended: CancellationToken::new(),
+            streams: Streams::new(ended.clone(), replica),
+            ended,
+            used: AtomicI64::new(0),
+            trusted_until: AtomicI64::new(0),
+            epoch: AtomicU64::new(epoch),
+            behind: AtomicBool::new(false),
         }
     }
 
@@ -66,5 +104,26 @@ impl Session {
 
     fn set_record(&self, record: Record) {
         *self.record.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(record);
+    }
+
+    fn use_at(&self, now: DateTime<Utc>) {
+        self.used.fetch_max(now.timestamp_millis(), Ordering::Relaxed);
+    }
+
+    /// How long it has not been used here.
+    fn idle_for(&self, now: DateTime<Utc>) -> TimeDelta {
+        TimeDelta::milliseconds(now.timestamp_millis().saturating_sub(self.used.load(Ordering::Relaxed)))
+    }
+
+    /// Whether this caller is the one that has to ask the shared map again; others go on meanwhile.
+    fn is_to_be_confirmed(&self, now: DateTime<Utc>, turn: TimeDelta) -> bool {
+        let (until, now) = (self.trusted_until.load(Ordering::Relaxed), now.timestamp_millis());
+        let next = now.saturating_add(turn.num_milliseconds());
+        until <= now
+            && self.trusted_until.compare_exchange(until, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    fn trust_until(&self, until: DateTime<Utc>) {
+        self.trusted_until.store(until.timestamp_millis(), Ordering::Relaxed);
     }
 }

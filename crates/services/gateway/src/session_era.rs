@@ -1,16 +1,21 @@
 //! Agents up to revision 2025-11-25: sessions, streams that can be resumed, requests of servers.
 
 mod batch;
+mod close;
+pub(crate) mod expiry;
 mod open;
+mod pending;
 mod request;
 mod stream;
 
 pub(crate) use batch::batch;
+pub(crate) use close::close_upstreams;
 pub(crate) use open::{initialize, no_instance};
+pub(crate) use pending::Pending;
 pub(crate) use request::{
     Delivery, deliver, gone, is_list, may_change, message, open_cursor, open_handles, spliced,
 };
-pub(crate) use stream::{close_upstreams, delete, get};
+pub(crate) use stream::{delete, get};
 
 use std::sync::Arc;
 

@@ -44,6 +44,14 @@ pub struct LimitSettings {
     pub principal_burst: u32,
     /// Calls and streams that one principal may have open at the same time.
     pub principal_open: u32,
+    /// Calls that are served at the same time, of everybody; further ones get 503 with `Retry-After`.
+    pub open_calls: u32,
+    /// How many of these places only requests with a token get.
+    pub open_calls_reserve: u32,
+    /// GET and listen streams that are open at the same time, of everybody.
+    pub open_streams: u32,
+    /// Seconds that an agent may leave a stream unread before it is dropped.
+    pub slow_reader_seconds: u64,
     /// Calls per minute, all principals together.
     pub global_per_minute: u32,
     /// Calls at once, all principals together.
@@ -133,6 +141,10 @@ impl Default for LimitSettings {
             principal_per_minute: 6_000,
             principal_burst: 1_000,
             principal_open: 4_000,
+            open_calls: 8_192,
+            open_calls_reserve: 1_024,
+            open_streams: 50_000,
+            slow_reader_seconds: 30,
             global_per_minute: 600_000,
             global_burst: 20_000,
             anonymous_records_per_minute: 600,

@@ -31,9 +31,12 @@ use crate::upstream::{Answer, JsonBody, Outgoing, Reply, not_mcp, too_large};
 use crate::virtual_server;
 
 /// Serves one message.
-pub(crate) async fn serve(engine: &Arc<Engine>, inbound: &Inbound<'_>, call: Call) -> Served {
+pub(crate) async fn serve(engine: &Arc<Engine>, inbound: &Inbound<'_>, mut call: Call) -> Served {
+    let name = inbound.envelope.method();
+    let stay = |call: &mut Call| if name == method::LISTEN { call.stay(&engine.load) } else { Ok(()) };
     let checked = checks::check(inbound)
-        .and_then(|()| engine.recorder.audit.admit(may_change(inbound.envelope.method())));
+        .and_then(|()| engine.recorder.audit.admit(may_change(name)))
+        .and_then(|()| stay(&mut call));
     if let Err(refusal) = checked {
         return Err((refusal, call));
     }
@@ -70,7 +73,7 @@ pub(crate) async fn deliver(
     mut call: Call,
 ) -> Served {
     match answer {
-        Answer::Json(reply) => json_response(&engine.upstream, reply, &rewrite, call).await,
+        Answer::Json(reply) => json_response(engine, reply, &rewrite, (call, None)).await,
         Answer::Read(status, message) => match rewrite.apply(&message) {
             Ok(message) => {
                 call.response_bytes = message.len();
@@ -79,7 +82,7 @@ pub(crate) async fn deliver(
             }
             Err(refusal) => Err((refusal, call)),
         },
-        Answer::Events(reply) => Ok(events_response(relay(engine, inbound, reply, rewrite, call))),
+        Answer::Events(reply) => Ok(events_response(engine, relay(engine, inbound, reply, rewrite, call))),
         Answer::Accepted => Err((not_mcp(), call)),
         Answer::NotFound | Answer::MethodNotAllowed => Err((gone(), call)),
     }

@@ -37,7 +37,10 @@ pub(crate) use session::{initialize, message};
 pub(crate) use stateless::stateless;
 pub(crate) use streams::get;
 
+use portico_ids::ServerId;
+
 use emitted::Emitted;
+use listed::What;
 use lists::Lists;
 use scope::Roots;
 
@@ -53,6 +56,13 @@ impl VirtualServers {
     /// Keeps lists within `list_cache_bytes` of memory.
     pub(crate) fn new(list_cache_bytes: u64) -> Self {
         Self { lists: Lists::new(list_cache_bytes), emitted: Emitted::default(), roots: Roots::default() }
+    }
+
+    /// A server told by this notification that one of its lists changed.
+    pub(crate) fn list_changed(&self, server: ServerId, name: &str) {
+        for what in What::changed_by(name) {
+            self.lists.changed(server, *what);
+        }
     }
 }
 

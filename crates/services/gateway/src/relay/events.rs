@@ -11,15 +11,15 @@ use hyper::body::Incoming;
 use portico_mcp_types::sse::{Decoder, SseEvent, keep_alive};
 use portico_mcp_types::{Envelope, Id, Kind};
 use tokio::time::{Instant, Sleep};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::reopen::Reopen;
+use super::session_stream::SessionStream;
 use crate::access::Liveness;
 use crate::call::Call;
 use crate::engine::Engine;
 use crate::refusal::{Reason, Refusal};
 use crate::rewrite::Rewrite;
-use crate::session::{EventId, Session};
 use crate::upstream::{Load, lost, not_mcp, too_large};
 
 /// How often a stream looks whether it may go on.
@@ -31,24 +31,6 @@ const SHORTEST_RETRY: Duration = Duration::from_millis(100);
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
 /// How long a stream may be silent before a comment keeps it open.
 pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(15);
-
-/// Where the events of a session's stream are numbered and kept.
-#[derive(Debug)]
-pub(crate) struct SessionStream {
-    pub(crate) session: Arc<Session>,
-    pub(crate) stream: u32,
-    /// The last event that went out.
-    pub(crate) number: u32,
-    /// Cancelled with the call.
-    cancelled: CancellationToken,
-}
-
-impl SessionStream {
-    pub(crate) fn new(session: Arc<Session>, stream: u32, number: u32) -> Self {
-        let cancelled = session.streams.cancellation(stream);
-        Self { session, stream, number, cancelled }
-    }
-}
 
 /// What a relay is made of.
 #[derive(Debug)]
@@ -255,10 +237,7 @@ impl Relay {
         if event.data.is_empty() {
             // A priming event of the server: Portico primes its own streams, only the waiting time is passed on.
             if let (Some(retry), Some(stream)) = (event.retry, &self.parts.stream) {
-                let id = EventId { stream: stream.stream, number: stream.number };
-                let hint =
-                    SseEvent { id: Some(id.to_string().into()), retry: Some(retry), ..SseEvent::default() };
-                self.queue.push_back(hint.encode());
+                self.queue.push_back(stream.retry(retry));
             }
             return;
         }
@@ -302,16 +281,10 @@ impl Relay {
     fn put(&mut self, message: Bytes) {
         let mut event = SseEvent::message(message);
         event.event = Some(Bytes::from_static(b"message"));
-        let Some(stream) = &mut self.parts.stream else {
-            self.queue.push_back(event.encode());
-            return;
-        };
-        stream.number += 1;
-        let id = EventId { stream: stream.stream, number: stream.number };
-        event.id = Some(id.to_string().into());
-        let bytes = event.encode();
-        stream.session.streams.keep(id, bytes.clone());
-        self.queue.push_back(bytes);
+        self.queue.push_back(match &mut self.parts.stream {
+            Some(stream) => stream.put(event),
+            None => event.encode(),
+        });
     }
 
     fn end(&mut self) {
@@ -323,9 +296,14 @@ impl Relay {
         }
     }
 
-    /// Ends the stream without an answer, which the agent would not read (2025-11-25, Cancellation).
+    /// Ends the stream without an answer, which the agent would not read (2025-11-25, Cancellation); a stream of the
+    /// server's own ends so with its session, or when the agent goes on with it elsewhere.
     fn cancel(&mut self) {
-        self.parts.call.cancelled();
+        if self.parts.request.is_some() {
+            self.parts.call.cancelled();
+        } else {
+            self.parts.call.done();
+        }
         self.end();
     }
 

@@ -10,27 +10,36 @@ use http::header::CONTENT_TYPE;
 use http_body::Frame;
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
+use tokio_util::sync::CancellationToken;
 
-use super::whole_response;
+use super::{cancelled_response, whole_response};
 use crate::call::Call;
+use crate::engine::Engine;
 use crate::refusal::Refusal;
 use crate::rewrite::Rewrite;
-use crate::upstream::{JsonBody, Load, Reply, Upstream, lost, too_large};
+use crate::upstream::{JsonBody, Load, Reply, lost, too_large};
 
 /// Passes a JSON answer on: whole if it is small, so that a broken one becomes an error; else as it comes.
 pub(crate) async fn json_response(
-    upstream: &Upstream,
+    engine: &Engine,
     reply: Reply,
     rewrite: &Rewrite,
-    mut call: Call,
+    (mut call, cancelled): (Call, Option<&CancellationToken>),
 ) -> Result<Response, (Refusal, Call)> {
+    let upstream = &engine.upstream;
     let limit = if rewrite.needs_whole() {
         upstream.settings.max_event_bytes
     } else {
         upstream.settings.inspect_bytes
     };
     let Reply { status, body, load, .. } = reply;
-    match upstream.read_json(body, limit).await {
+    let read = upstream.read_json(body, limit);
+    let read = match cancelled {
+        Some(cancelled) => cancelled.run_until_cancelled(read).await,
+        None => Some(read.await),
+    };
+    let Some(read) = read else { return Ok(cancelled_response(engine, call)) };
+    match read {
         Ok(JsonBody::Whole(message)) => match rewrite.apply(&message) {
             Ok(message) => {
                 call.response_bytes = message.len();
@@ -42,14 +51,14 @@ pub(crate) async fn json_response(
         Ok(JsonBody::Begun(..)) if rewrite.needs_whole() => Err((too_large(), call)),
         Ok(JsonBody::Begun(first, rest)) => {
             let idle = Duration::from_millis(upstream.settings.idle_timeout_ms);
-            Ok(begun_response(status, JsonRelay::new(first, rest, load, call, idle)))
+            Ok(begun_response(engine, status, JsonRelay::new(first, rest, load, call, idle)))
         }
         Err(refusal) => Err((refusal, call)),
     }
 }
 
-fn begun_response(status: StatusCode, relay: JsonRelay) -> Response {
-    let mut response = Response::new(Body::new(relay));
+fn begun_response(engine: &Engine, status: StatusCode, relay: JsonRelay) -> Response {
+    let mut response = Response::new(Body::new(engine.readers.watch(relay)));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
     response

@@ -14,6 +14,7 @@ use super::events::{KEEP_ALIVE, TICK, revoked};
 use super::events_response;
 use crate::access::Liveness;
 use crate::call::Call;
+use crate::engine::Engine;
 use crate::session::{EventId, Replay, Session};
 
 struct Resumed {
@@ -30,11 +31,12 @@ struct Resumed {
 
 /// Goes on with the stream of a call whose agent was away: what it missed, then what comes until the answer.
 pub(crate) fn resume_response(
+    engine: &Engine,
     session: Arc<Session>,
     at: EventId,
-    call: Call,
-    (liveness, draining): (Liveness, CancellationToken),
+    (call, liveness): (Call, Liveness),
 ) -> Response {
+    let draining = engine.tasks.shutdown_token();
     let resumed = Resumed {
         session,
         at,
@@ -49,7 +51,7 @@ pub(crate) fn resume_response(
         let bytes = resumed.next().await?;
         Some((Ok::<_, Infallible>(bytes), resumed))
     });
-    events_response(Body::from_stream(events))
+    events_response(engine, Body::from_stream(events))
 }
 
 impl Resumed {

@@ -24,6 +24,13 @@ pub(crate) struct Record {
     pub(crate) subscriptions: Vec<Subscription>,
 }
 
+impl Record {
+    /// What other replicas read.
+    pub(super) fn to_bytes(&self) -> bytes::Bytes {
+        bytes::Bytes::from(serde_json::to_vec(self).unwrap_or_default())
+    }
+}
+
 /// A resource that an agent follows, and the server that has it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Subscription {

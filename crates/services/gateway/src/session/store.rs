@@ -1,84 +1,85 @@
+mod confirm;
+mod shared;
+
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::Bytes;
-use moka::notification::RemovalCause;
-use moka::sync::Cache;
-use portico_coordination::{CoordinationError, TtlMap};
+use chrono::TimeDelta;
+use portico_clock::SharedClock;
+use portico_coordination::{CoordinationError, Leases, TtlMap};
 use portico_ids::{ServerId, SharedRng, secret_token};
 use portico_sealing::HandleSealer;
 use secrecy::ExposeSecret;
 use tokio::sync::mpsc;
 
-use super::owned::Owned;
+use super::at_hand::AtHand;
 use super::record::{Binding, MAX_SUBSCRIPTIONS, Record, Subscription};
+use super::wheel::{Due, Wheel};
 use super::{Session, UpstreamSession};
 use crate::refusal::{Reason, Refusal};
+use shared::Shared;
 
-/// Most sessions that one replica keeps at hand; others are read from the shared map again.
-const AT_HAND: u64 = 200_000;
-/// How long a replica trusts what it has at hand before it asks the shared map whether the session still exists.
-const TRUSTED: Duration = Duration::from_secs(5);
-/// Most ended sessions that wait for their DELETE upstream.
+/// Longest that a replica trusts what it has at hand before it asks the shared map whether the session still exists.
+const TRUSTED: TimeDelta = TimeDelta::minutes(1);
+/// How long one caller may take to ask before another one does.
+const TURN: TimeDelta = TimeDelta::seconds(2);
+/// Shortest time between two looks at an upstream session.
+const SHORTEST_LOOK: TimeDelta = TimeDelta::seconds(5);
+/// Most ended sessions that wait for their DELETE upstream; of others the wheel takes care.
 const MAX_ENDED: usize = 4096;
-/// What upstream sessions are sealed as.
-const SEAL: &str = "upstream_session";
+/// When an agent is to try again what the shared map is needed for.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// Longer texts are no ids of sessions.
+const MAX_ID: usize = 64;
 
 /// The sessions of all agents: in the shared map, and at hand where they are used.
 #[derive(Debug)]
 pub(crate) struct Sessions {
-    map: TtlMap,
-    at_hand: Cache<String, Arc<Session>>,
-    /// Sessions that the shared map confirmed lately.
-    confirmed: Cache<String, ()>,
-    owned: Arc<Owned>,
-    /// Ended sessions whose upstream sessions are to be closed.
+    shared: Shared,
+    at_hand: AtHand,
+    pub(crate) wheel: Wheel,
+    /// Sessions that ended without their agent asking, whose upstream sessions are to be closed.
     ended: mpsc::Sender<Arc<Session>>,
-    handles: HandleSealer,
     rng: SharedRng,
-    idle: Duration,
+    clock: SharedClock,
+    replica: Arc<str>,
+    idle: TimeDelta,
+}
+
+/// What sessions are made of.
+#[derive(Debug)]
+pub(crate) struct SessionParts {
+    pub(crate) map: TtlMap,
+    pub(crate) leases: Leases,
+    pub(crate) handles: HandleSealer,
+    pub(crate) rng: SharedRng,
+    pub(crate) clock: SharedClock,
+    pub(crate) replica: Arc<str>,
+    pub(crate) idle: TimeDelta,
 }
 
 impl Sessions {
     /// Also gives the sessions that ended without their agents asking, whose upstream sessions are to be closed.
-    pub(crate) fn new(
-        map: TtlMap,
-        handles: HandleSealer,
-        rng: SharedRng,
-        idle: Duration,
-    ) -> (Self, mpsc::Receiver<Arc<Session>>) {
+    pub(crate) fn new(parts: SessionParts) -> (Self, mpsc::Receiver<Arc<Session>>) {
         let (ended, receiver) = mpsc::channel(MAX_ENDED);
-        let owned = Arc::new(Owned::default());
-        let (expired, forgotten) = (ended.clone(), Arc::clone(&owned));
-        let at_hand = Cache::builder()
-            .max_capacity(AT_HAND)
-            .time_to_idle(idle)
-            .eviction_listener(move |_, session: Arc<Session>, cause| {
-                forgotten.remove(&session.record().binding.subject, &session.id);
-                if cause == RemovalCause::Expired {
-                    session.ended.cancel();
-                    close_later(&expired, session);
-                }
-            })
-            .build();
-        let confirmed = Cache::builder().max_capacity(AT_HAND).time_to_live(TRUSTED).build();
-        (Self { map, at_hand, confirmed, owned, ended, handles, rng, idle }, receiver)
-    }
-
-    /// Lets expired sessions be noticed although nobody asks for them.
-    pub(crate) fn sweep(&self) {
-        self.at_hand.run_pending_tasks();
+        let SessionParts { map, leases, handles, rng, clock, replica, idle } = parts;
+        let trusted = TRUSTED.min(idle / 4);
+        let wheel = Wheel::new(map.clone(), Arc::clone(&replica));
+        let shared = Shared::new(map, leases, handles, (idle, trusted), Arc::clone(&replica));
+        let at_hand = AtHand::new();
+        (Self { shared, at_hand, wheel, ended, rng, clock, replica, idle }, receiver)
     }
 
     pub(crate) async fn create(&self, record: Record) -> Result<Arc<Session>, Refusal> {
         let id = secret_token(&*self.rng).expose_secret().to_owned();
-        let bytes = to_bytes(&record);
+        let bytes = record.to_bytes();
         self.count(&record.binding.subject, &id, bytes.len()).await?;
-        self.map.put(&key(&id), bytes, self.idle).await.map_err(|e| unavailable(&e))?;
-        let session = Arc::new(Session::new(id.clone(), record));
-        self.at_hand.insert(id.clone(), Arc::clone(&session));
-        self.confirmed.insert(id, ());
-        Ok(session)
+        if let Err(error) = self.shared.put_record(&id, bytes).await {
+            self.at_hand.owned.remove(&record.binding.subject, &id);
+            return Err(unavailable(&error));
+        }
+        Ok(self.take_in(id, record))
     }
 
     /// Finds the session of this caller; a foreign one looks like an unknown one (RS-30).
@@ -87,73 +88,101 @@ impl Sessions {
         id: &str,
         is_bound_to: impl Fn(&Binding) -> bool,
     ) -> Result<Arc<Session>, Refusal> {
-        let at_hand = self.at_hand.get(id);
-        if let Some(session) = &at_hand
-            && self.confirmed.contains_key(id)
-        {
-            return if is_bound_to(&session.record().binding) {
-                Ok(Arc::clone(session))
-            } else {
-                Err(unknown())
-            };
+        let now = self.clock.now();
+        if let Some(session) = self.at_hand.get(id) {
+            if session.ended.is_cancelled() || !is_bound_to(&session.record().binding) {
+                return Err(unknown());
+            }
+            if session.is_to_be_confirmed(now, TURN) {
+                self.confirm(&session, now).await?;
+            }
+            session.use_at(now);
+            return Ok(session);
         }
-        let Some(bytes) = self.map.get(&key(id)).await.map_err(|e| unavailable(&e))? else {
-            self.at_hand.invalidate(id);
+        if id.is_empty() || id.len() > MAX_ID {
             return Err(unknown());
-        };
-        let record: Record = serde_json::from_slice(&bytes).map_err(|_| unknown())?;
+        }
+        let record = self.shared.record(id).await.map_err(|e| unavailable(&e))?.ok_or_else(unknown)?;
         if !is_bound_to(&record.binding) {
             return Err(unknown());
         }
-        self.map.touch(&key(id), self.idle).await.map_err(|e| unavailable(&e))?;
-        if at_hand.is_none() {
-            self.count(&record.binding.subject, id, bytes.len()).await?;
+        if !self.shared.touch(id).await.map_err(|e| unavailable(&e))? {
+            return Err(unknown());
         }
-        let session =
-            self.at_hand.get_with(id.to_owned(), || Arc::new(Session::new(id.to_owned(), record.clone())));
-        session.set_record(record);
-        for (server, open) in session.upstreams() {
-            let key = upstream_key(&session, server, open.generation);
-            self.map.touch(&key, self.idle).await.map_err(|e| unavailable(&e))?;
-        }
-        self.confirmed.insert(id.to_owned(), ());
-        Ok(session)
+        self.count(&record.binding.subject, id, record.to_bytes().len()).await?;
+        Ok(self.take_in(id.to_owned(), record))
     }
 
-    /// Forgets a session everywhere.
+    /// A session that is at hand here; whose it is has been asked elsewhere.
+    pub(crate) fn at_hand(&self, id: &str) -> Option<Arc<Session>> {
+        self.at_hand.get(id)
+    }
+
+    fn take_in(&self, id: String, record: Record) -> Arc<Session> {
+        let now = self.clock.now();
+        let session = Session::new(id, record, Arc::clone(&self.replica), self.shared.epoch());
+        session.use_at(now);
+        session.trust_until(now + self.shared.trusted);
+        self.at_hand.add(Arc::new(session))
+    }
+
+    /// Forgets a session everywhere; what cannot be ended everywhere goes on everywhere.
     pub(crate) async fn end(&self, session: &Session) -> Result<(), Refusal> {
+        self.shared.remove(&session.id).await.map_err(|e| unavailable(&e))?;
+        self.end_here(session);
+        Ok(())
+    }
+
+    /// Ends what stands open on this replica for a session that is over.
+    pub(crate) fn end_here(&self, session: &Session) {
         session.ended.cancel();
-        self.at_hand.invalidate(&session.id);
-        self.confirmed.invalidate(&session.id);
-        self.map.remove(&key(&session.id)).await.map_err(|e| unavailable(&e))?;
-        for (server, open) in session.upstreams() {
-            for generation in 0..=open.generation {
-                let key = upstream_key(session, server, generation);
-                self.map.remove(&key).await.map_err(|e| unavailable(&e))?;
+        self.at_hand.forget(&session.id);
+    }
+
+    /// Lets go of sessions that were not used here for long, and ends what stands open for those that have expired.
+    pub(crate) async fn look_at_idle(&self) {
+        let now = self.clock.now();
+        for session in self.at_hand.all() {
+            if session.idle_for(now) < self.idle {
+                continue;
+            }
+            if !session.streams.in_use() {
+                self.at_hand.forget(&session.id);
+                continue;
+            }
+            // Its calls may arrive elsewhere.
+            match self.shared.record(&session.id).await {
+                Ok(None) => self.end_here(&session),
+                Ok(Some(_)) => {}
+                Err(_) => return,
             }
         }
-        Ok(())
     }
 
     /// Counts what a session takes; older ones of the same principal end where it takes too much.
     async fn count(&self, subject: &str, id: &str, bytes: usize) -> Result<(), Refusal> {
-        for oldest in self.owned.add(subject, id, bytes) {
-            match self.at_hand.get(&oldest) {
-                Some(session) => {
-                    self.end(&session).await?;
-                    close_later(&self.ended, session);
+        for oldest in self.at_hand.owned.add(subject, id, bytes) {
+            self.shared.remove(&oldest).await.map_err(|e| unavailable(&e))?;
+            if let Some(session) = self.at_hand.get(&oldest) {
+                self.end_here(&session);
+                if self.ended.try_send(session).is_err() {
+                    tracing::warn!("many sessions end at once; servers are told later");
                 }
-                None => drop(self.map.remove(&key(&oldest)).await.map_err(|e| unavailable(&e))?),
             }
         }
         Ok(())
     }
 
+    /// Takes in what the agent has set on other replicas; needed only where a server's session is opened anew.
+    pub(crate) async fn refresh(&self, session: &Session) {
+        if let Ok(Some(record)) = self.shared.record(&session.id).await {
+            session.set_record(record);
+        }
+    }
+
     /// Remembers the log level that the agent set.
     pub(crate) async fn remember_log_level(&self, session: &Session, params: &str) -> Result<(), Refusal> {
-        let mut record = Record::clone(&session.record());
-        record.log_level = Some(params.to_owned());
-        self.rewrite(session, record).await
+        self.rewrite(session, |record| record.log_level = Some(params.to_owned())).await
     }
 
     /// Remembers that the agent subscribed to a resource, or no longer does.
@@ -164,20 +193,31 @@ impl Sessions {
         uri: &str,
         on: bool,
     ) -> Result<(), Refusal> {
-        let mut record = Record::clone(&session.record());
-        record.subscriptions.retain(|known| known.server != server || known.uri != uri);
-        if on && record.subscriptions.len() < MAX_SUBSCRIPTIONS {
-            record.subscriptions.push(Subscription { server, uri: uri.to_owned() });
-        }
-        self.rewrite(session, record).await
+        let change = |record: &mut Record| {
+            record.subscriptions.retain(|known| known.server != server || known.uri != uri);
+            if on && record.subscriptions.len() < MAX_SUBSCRIPTIONS {
+                record.subscriptions.push(Subscription { server, uri: uri.to_owned() });
+            }
+        };
+        self.rewrite(session, change).await
     }
 
-    async fn rewrite(&self, session: &Session, record: Record) -> Result<(), Refusal> {
-        let (bytes, before) = (to_bytes(&record), to_bytes(&session.record()).len());
-        self.count(&record.binding.subject, &session.id, bytes.len().saturating_sub(before)).await?;
-        self.map.put(&key(&session.id), bytes, self.idle).await.map_err(|e| unavailable(&e))?;
-        session.set_record(record);
-        Ok(())
+    /// Changes a record, one replica at a time; without the map it is changed here and written back later.
+    async fn rewrite(&self, session: &Session, change: impl Fn(&mut Record)) -> Result<(), Refusal> {
+        let before = session.record().to_bytes().len();
+        match self.shared.rewrite(&session.id, &change).await {
+            Ok(Some(record)) => session.set_record(record),
+            Ok(None) => return Err(unknown()),
+            Err(error) => {
+                tracing::warn!(error = %error, "what a session set is remembered here only");
+                let mut record = Record::clone(&session.record());
+                change(&mut record);
+                session.set_record(record);
+                session.behind.store(true, Ordering::Relaxed);
+            }
+        }
+        let (record, after) = (session.record(), session.record().to_bytes().len());
+        self.count(&record.binding.subject, &session.id, after.saturating_sub(before)).await
     }
 
     /// What is open at `server`: known here, or opened by another replica.
@@ -191,9 +231,8 @@ impl Sessions {
             return Ok(Some(open));
         }
         let found =
-            self.map.get(&upstream_key(session, server, generation)).await.map_err(|e| unavailable(&e))?;
-        let Some(open) = found.and_then(|bytes| self.unseal(session, &bytes)) else { return Ok(None) };
-        let open = Arc::new(open);
+            self.shared.upstream(&session.id, server, generation).await.map_err(|e| unavailable(&e))?;
+        let Some(open) = found.map(Arc::new) else { return Ok(None) };
         session.set_upstream(server, Arc::clone(&open));
         Ok(Some(open))
     }
@@ -205,31 +244,74 @@ impl Sessions {
         server: ServerId,
         open: UpstreamSession,
     ) -> Result<Published, Refusal> {
-        let key = upstream_key(session, server, open.generation);
-        let sealed = Bytes::from(self.handles.seal(SEAL, session.id.as_bytes(), &open.to_bytes()));
-        self.count(&session.record().binding.subject, &session.id, sealed.len()).await?;
-        if self.map.put_if_absent(&key, sealed, self.idle).await.map_err(|e| unavailable(&e))? {
-            let open = Arc::new(open);
-            session.set_upstream(server, Arc::clone(&open));
-            return Ok(Published::First(open));
-        }
-        match self.upstream(session, server, open.generation).await? {
-            Some(first) => Ok(Published::Lost { first, own: open }),
-            None => {
-                Err(Refusal::new(Reason::SessionsUnavailable, "the session changed meanwhile; try again"))
+        let size = open.initialized.len();
+        self.count(&session.record().binding.subject, &session.id, size).await?;
+        // Written down first: a session that is open and not in the list would be left behind.
+        let written = match self.watch(session, server, &open).await {
+            Ok(()) => self.shared.put_upstream(session, server, &open).await,
+            Err(error) => Err(error),
+        };
+        match written {
+            Ok(false) => match self.upstream(session, server, open.generation).await? {
+                Some(first) => Ok(Published::Lost { first, own: open }),
+                None => Err(changed_meanwhile()),
+            },
+            written => {
+                if written.is_err() {
+                    session.behind.store(true, Ordering::Relaxed);
+                }
+                let open = Arc::new(open);
+                session.set_upstream(server, Arc::clone(&open));
+                Ok(Published::First(open))
             }
         }
     }
 
-    fn unseal(&self, session: &Session, bytes: &[u8]) -> Option<UpstreamSession> {
-        let sealed = std::str::from_utf8(bytes).ok()?;
-        UpstreamSession::from_bytes(&self.handles.open(SEAL, session.id.as_bytes(), sealed)?)
+    /// Has somebody look at an upstream session from time to time, whether it is still needed.
+    async fn watch(
+        &self,
+        session: &Session,
+        server: ServerId,
+        open: &UpstreamSession,
+    ) -> Result<(), CoordinationError> {
+        if open.id.is_none() {
+            return Ok(());
+        }
+        let due = Due { session: session.id.clone(), server, generation: open.generation, failed: 0 };
+        self.look_again(&[due]).await
     }
-}
 
-fn close_later(ended: &mpsc::Sender<Arc<Session>>, session: Arc<Session>) {
-    if ended.try_send(session).is_err() {
-        tracing::warn!("too many sessions end at once; servers are not told of all of them");
+    /// Has these looked at again after a while.
+    pub(crate) async fn look_again(&self, dues: &[Due]) -> Result<(), CoordinationError> {
+        let now = self.clock.now();
+        let after = ((self.idle + self.shared.trusted) / 8).max(SHORTEST_LOOK);
+        self.wheel.add(dues, now + after, now).await
+    }
+
+    /// Ends a session that nobody has used for long; of several that look at it at once, one is told that it has ended.
+    pub(crate) async fn end_if_expired(&self, id: &str) -> Result<bool, CoordinationError> {
+        self.shared.bury(id).await
+    }
+
+    /// Keeps what is known of an upstream session that is still needed; tells whether anything is.
+    pub(crate) async fn keep_upstream(&self, due: &Due) -> Result<bool, CoordinationError> {
+        self.shared.touch_upstream(due).await
+    }
+
+    /// Takes the right to close an upstream session and tells which; another replica may have come first.
+    pub(crate) async fn claim_upstream(
+        &self,
+        due: &Due,
+    ) -> Result<Option<UpstreamSession>, CoordinationError> {
+        if !self.shared.claim(due).await? {
+            return Ok(None);
+        }
+        self.shared.upstream(&due.session, due.server, due.generation).await
+    }
+
+    /// Forgets an upstream session that was closed.
+    pub(crate) async fn forget_upstream(&self, due: &Due) -> Result<(), CoordinationError> {
+        self.shared.remove_upstream(due).await
     }
 }
 
@@ -240,18 +322,6 @@ pub(crate) enum Published {
     Lost { first: Arc<UpstreamSession>, own: UpstreamSession },
 }
 
-fn key(id: &str) -> String {
-    format!("s/{id}")
-}
-
-fn upstream_key(session: &Session, server: ServerId, generation: u32) -> String {
-    format!("u/{}/{server}/{generation}", session.id)
-}
-
-fn to_bytes(record: &Record) -> Bytes {
-    Bytes::from(serde_json::to_vec(record).unwrap_or_default())
-}
-
 pub(crate) fn unknown() -> Refusal {
     Refusal::new(
         Reason::UnknownSession,
@@ -259,7 +329,16 @@ pub(crate) fn unknown() -> Refusal {
     )
 }
 
+fn changed_meanwhile() -> Refusal {
+    Refusal::new(Reason::CoordinationUnavailable, "the session changed meanwhile; try again")
+        .with_retry_after(Duration::from_secs(1))
+}
+
 fn unavailable(error: &CoordinationError) -> Refusal {
     tracing::error!(error = %error, "sessions cannot be read or written");
-    Refusal::new(Reason::SessionsUnavailable, "sessions cannot be read or written just now; try again later")
+    Refusal::new(
+        Reason::CoordinationUnavailable,
+        "sessions cannot be read or written just now; try again after Retry-After",
+    )
+    .with_retry_after(RETRY_AFTER)
 }

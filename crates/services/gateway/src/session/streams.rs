@@ -1,6 +1,4 @@
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::fmt;
-use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -8,6 +6,8 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+use super::event_id::{EventId, Origin};
 
 /// Events that a session keeps for `Last-Event-ID`, over all its streams.
 const KEPT_EVENTS: usize = 64;
@@ -19,31 +19,14 @@ const KEPT_FOR: Duration = Duration::from_mins(1);
 /// so that not every new stream looks through all of them.
 const MAX_STREAMS: usize = 2 * KEPT_EVENTS;
 
-/// Names one event: which stream of the session, and the how-manieth event on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct EventId {
-    pub(crate) stream: u32,
-    pub(crate) number: u32,
-}
-
-impl fmt::Display for EventId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.stream, self.number)
-    }
-}
-
-impl FromStr for EventId {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        let (stream, number) = text.split_once('-').ok_or(())?;
-        Ok(Self { stream: stream.parse().map_err(drop)?, number: number.parse().map_err(drop)? })
-    }
-}
-
-/// The streams of one session and the last events that went out on them.
+/// The streams of one session that this replica owns, and the last events that went out on them.
 #[derive(Debug, Default)]
-pub(crate) struct Streams(Mutex<Inner>);
+pub(crate) struct Streams {
+    /// Cancelled with the session; every stream ends with it.
+    ended: CancellationToken,
+    replica: Arc<str>,
+    inner: Mutex<Inner>,
+}
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -66,7 +49,8 @@ struct Stream {
     standalone: bool,
     /// JSON text of the id whose answer comes here, until the stream has ended.
     request: Option<String>,
-    /// Cancelled when the agent wants no answer any more.
+    origin: Origin,
+    /// Cancelled when the agent wants no answer any more, or goes on with the stream elsewhere.
     cancelled: CancellationToken,
     ended: bool,
     /// The newest event's number.
@@ -99,6 +83,10 @@ pub(crate) enum Replay {
 }
 
 impl Streams {
+    pub(super) fn new(ended: CancellationToken, replica: Arc<str>) -> Self {
+        Self { ended, replica, inner: Mutex::default() }
+    }
+
     /// Opens the stream of a request, or one that belongs to none; its first event has the number 0.
     pub(crate) fn open(&self, request: Option<&str>) -> u32 {
         let mut inner = self.inner();
@@ -110,7 +98,8 @@ impl Streams {
         let stream = Stream {
             standalone: request.is_none(),
             request: request.map(str::to_owned),
-            cancelled: CancellationToken::new(),
+            origin: Origin::new(&self.replica, request),
+            cancelled: self.ended.child_token(),
             ended: false,
             last: 0,
             grown: Arc::default(),
@@ -124,11 +113,31 @@ impl Streams {
         self.inner().open.get(&stream).map(|open| open.cancelled.clone()).unwrap_or_default()
     }
 
-    /// Cancels the request with this id, if its answer is still to come.
-    pub(crate) fn cancel(&self, request: &str) {
+    /// What the ids of this stream's events say besides their numbers.
+    pub(crate) fn origin(&self, stream: u32) -> Origin {
+        self.inner().open.get(&stream).map(|open| open.origin.clone()).unwrap_or_default()
+    }
+
+    /// Cancels the request with this id, if its answer is still to come here; tells whether there was one.
+    pub(crate) fn cancel(&self, request: &str) -> bool {
+        let mut found = false;
         for open in self.inner().open.values().filter(|open| open.request.as_deref() == Some(request)) {
             open.cancelled.cancel();
+            found = true;
         }
+        found
+    }
+
+    /// Ends whoever serves a GET stream, because its agent has come back for it: servers allow one reader only.
+    pub(crate) fn take_over(&self, stream: u32) {
+        if let Some(open) = self.inner().open.get_mut(&stream).filter(|open| open.standalone) {
+            std::mem::replace(&mut open.cancelled, self.ended.child_token()).cancel();
+        }
+    }
+
+    /// Whether an answer is still to come here, or a GET stream was begun here.
+    pub(crate) fn in_use(&self) -> bool {
+        self.inner().open.values().any(|open| !open.ended)
     }
 
     /// Keeps an event that goes out, for those who may have missed it.
@@ -186,7 +195,7 @@ impl Streams {
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -256,14 +265,5 @@ mod tests {
         streams.end(text);
         streams.cancel("\"1\"");
         assert!(!streams.cancellation(text).is_cancelled());
-    }
-
-    #[test]
-    fn event_ids_round_trip_and_nonsense_is_none() {
-        let id = EventId { stream: 3, number: 12 };
-        assert_eq!(id.to_string().parse(), Ok(id));
-        for text in ["", "3", "3-", "-", "3-x", "99999999999-1"] {
-            assert!(text.parse::<EventId>().is_err(), "{text}");
-        }
     }
 }

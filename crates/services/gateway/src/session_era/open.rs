@@ -5,6 +5,7 @@ use http::{HeaderValue, StatusCode};
 use portico_ids::ServerId;
 use portico_mcp_types::{Envelope, Object, Revision, SESSION_ID, text_of};
 
+use super::close::discard;
 use super::{Leg, single};
 use crate::call::Call;
 use crate::catalogue::{Instance, Server, Snapshot};
@@ -72,13 +73,20 @@ async fn open_session(
         log_level: None,
         subscriptions: Vec::new(),
     };
-    let session = engine.sessions.create(record).await?;
     let open = UpstreamSession {
         instance: instance.id,
         id: upstream_id.map(sensitive),
         revision: negotiated.revision,
         generation: 0,
         initialized: negotiated.result,
+    };
+    let session = match engine.sessions.create(record).await {
+        Ok(session) => session,
+        Err(refusal) => {
+            // Nobody would ever close it.
+            discard(engine, member.server, open);
+            return Err(refusal);
+        }
     };
     engine.sessions.publish_upstream(&session, member.server, open).await?;
     let id = HeaderValue::try_from(session.id.as_str()).map_err(|_| not_mcp())?;
@@ -158,6 +166,8 @@ impl Leg<'_> {
             return Ok(open);
         }
         let instance = pick(self.engine, &self.agent.snapshot, self.server)?;
+        // What the agent told other replicas is told to the server too.
+        sessions.refresh(self.session).await;
         let own = self.initialize_at(&instance, generation).await?;
         match sessions.publish_upstream(self.session, self.server, own).await? {
             Published::First(open) => {
@@ -165,7 +175,7 @@ impl Leg<'_> {
                 Ok(open)
             }
             Published::Lost { first, own } => {
-                close(self.engine, &instance, &own);
+                discard(self.engine, self.server, own);
                 Ok(first)
             }
         }
@@ -225,18 +235,4 @@ impl Leg<'_> {
             }
         }
     }
-}
-
-/// Tells a server that a session is over, without waiting for it.
-pub(crate) fn close(engine: &Arc<Engine>, instance: &Arc<Instance>, open: &UpstreamSession) {
-    if open.id.is_none() {
-        return;
-    }
-    let outgoing = Outgoing::delete().in_session(open.id.as_ref(), open.revision);
-    let (task_engine, instance) = (Arc::clone(engine), Arc::clone(instance));
-    engine.tasks.spawn_short("gateway.close-session", async move {
-        if let Err(refusal) = task_engine.upstream.housekeeping(&instance, outgoing).await {
-            tracing::debug!(reason = refusal.reason.as_str(), "a server was not told that a session is over");
-        }
-    });
 }

@@ -3,11 +3,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::StatusCode;
 use portico_ids::ServerId;
-use portico_mcp_types::sse::SseEvent;
-use portico_mcp_types::{Kind, Object, PROTOCOL_VERSION, Revision, Splice, code, method, result_answer};
+use portico_mcp_types::{Kind, Object, PROTOCOL_VERSION, Splice, code, method, result_answer};
 use tracing::Instrument;
 
-use super::{Leg, session_of, single};
+use super::{Leg, Pending, session_of, single};
 use crate::access::{Liveness, StreamKind};
 use crate::call::Call;
 use crate::engine::Engine;
@@ -15,12 +14,16 @@ use crate::front::{Inbound, Served};
 use crate::handles::{Bound, Handle, TaskIds, list_key};
 use crate::refusal::{Reason, Refusal};
 use crate::relay::{
-    EventRelay, RelayParts, Reopen, SessionStream, accepted, events_response, json_response, whole_response,
+    EventRelay, RelayParts, Reopen, accepted, cancelled_response, events_response, json_response,
+    whole_response,
 };
 use crate::rewrite::Rewrite;
-use crate::session::{EventId, Session, UpstreamSession};
+use crate::session::{Session, UpstreamSession};
 use crate::upstream::{Answer, JsonBody, Outgoing, Reply, not_mcp, too_large};
 use crate::virtual_server;
+
+/// Longest id of a request, as JSON text, that other replicas are told.
+const MAX_TOLD_ID: usize = 1024;
 
 /// A message within a session.
 pub(crate) async fn message(
@@ -45,7 +48,9 @@ pub(crate) async fn message(
         && let Some(request) = inbound.params.get("requestId")
     {
         // Whatever the server makes of it: its answer is not waited for any more (2025-11-25, Cancellation).
-        session.streams.cancel(request.get());
+        if !session.streams.cancel(request.get()) && request.get().len() <= MAX_TOLD_ID {
+            engine.replicas.tell_cancelled(&session.id, request.get());
+        }
     }
     match single(inbound.agent) {
         Some(member) => pass(engine, inbound, &session, member.server, call).await,
@@ -85,19 +90,26 @@ async fn pass(
         Err(refusal) => return Err((refusal, call)),
     };
     let leg = Leg { engine, agent: inbound.agent, session, server, call: &call };
-    let (answer, open) = match leg.exchange(body).instrument(step).await {
-        Ok(answered) => answered,
-        Err(refusal) => return Err((refusal, call)),
-    };
     if inbound.envelope.kind != Kind::Request {
-        call.done();
-        return Ok(accepted());
+        return match leg.exchange(body).instrument(step).await {
+            Ok(_) => {
+                call.done();
+                Ok(accepted())
+            }
+            Err(refusal) => Err((refusal, call)),
+        };
     }
+    let pending = Pending::begin(session, inbound.envelope.id);
+    let (answer, open) = match pending.unless_cancelled(leg.exchange(body).instrument(step)).await {
+        Some(Ok(answered)) => answered,
+        Some(Err(refusal)) => return Err((refusal, call)),
+        None => return Ok(cancelled_response(engine, call)),
+    };
     if let Err(refusal) = remember(engine, inbound, session, server).await {
         return Err((refusal, call));
     }
     let rewrite = Rewrite::of_answer(engine, inbound, server, false);
-    deliver(Delivery { engine, inbound, session, server, open: &open, rewrite }, answer, call).await
+    deliver(Delivery { engine, inbound, pending, server, open: &open, rewrite }, answer, call).await
 }
 
 /// How an answer within a session goes to its agent.
@@ -105,7 +117,7 @@ async fn pass(
 pub(crate) struct Delivery<'a> {
     pub(crate) engine: &'a Arc<Engine>,
     pub(crate) inbound: &'a Inbound<'a>,
-    pub(crate) session: &'a Arc<Session>,
+    pub(crate) pending: Pending,
     pub(crate) server: ServerId,
     pub(crate) open: &'a UpstreamSession,
     pub(crate) rewrite: Rewrite,
@@ -114,7 +126,9 @@ pub(crate) struct Delivery<'a> {
 /// Sends an answer on: JSON as JSON, events as events.
 pub(crate) async fn deliver(to: Delivery<'_>, answer: Answer, mut call: Call) -> Served {
     match answer {
-        Answer::Json(reply) => json_response(&to.engine.upstream, reply, &to.rewrite, call).await,
+        Answer::Json(reply) => {
+            json_response(to.engine, reply, &to.rewrite, (call, Some(to.pending.cancellation()))).await
+        }
         Answer::Read(status, message) => match to.rewrite.apply(&message) {
             Ok(message) => {
                 call.response_bytes = message.len();
@@ -123,22 +137,22 @@ pub(crate) async fn deliver(to: Delivery<'_>, answer: Answer, mut call: Call) ->
             }
             Err(refusal) => Err((refusal, call)),
         },
-        Answer::Events(reply) => Ok(events_response(relay(to, reply, call))),
+        Answer::Events(reply) => Ok(events_response(to.engine, relay(to, reply, call))),
         Answer::Accepted => Err((not_mcp(), call)),
         Answer::NotFound | Answer::MethodNotAllowed => Err((gone(), call)),
     }
 }
 
 fn relay(to: Delivery<'_>, reply: Reply, call: Call) -> EventRelay {
-    let Delivery { engine, inbound, session, server, open, rewrite } = to;
-    let request = inbound.envelope.id.as_json();
-    let stream = session.streams.open(Some(request));
+    let Delivery { engine, inbound, pending, server, open, rewrite } = to;
+    let stream = pending.into_stream();
+    let first = stream.priming().into_iter().collect();
     EventRelay::new(RelayParts {
         engine: Arc::clone(engine),
         upstream: reply.body,
         load: reply.load,
-        request: Some(request.to_owned()),
-        stream: Some(SessionStream::new(Arc::clone(session), stream, 0)),
+        request: Some(inbound.envelope.id.as_json().to_owned()),
+        stream: Some(stream),
         rewrite,
         call,
         liveness: Liveness::new(engine, inbound.agent, StreamKind::Call),
@@ -148,17 +162,8 @@ fn relay(to: Delivery<'_>, reply: Reply, call: Call) -> EventRelay {
             session: open.id.clone(),
             revision: open.revision,
         }),
-        first: priming(session.revision(), stream),
+        first,
     })
-}
-
-/// The event that lets an agent resume a stream on which nothing has come yet (2025-11-25, Sending Messages).
-pub(crate) fn priming(revision: Revision, stream: u32) -> Vec<Bytes> {
-    if revision < Revision::V2025_11_25 {
-        return Vec::new();
-    }
-    let id = EventId { stream, number: 0 }.to_string();
-    vec![SseEvent { id: Some(id.into()), ..SseEvent::default() }.encode()]
 }
 
 /// Whether a method answers pages with cursors.

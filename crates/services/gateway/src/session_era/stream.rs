@@ -1,14 +1,14 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
+use bytes::Bytes;
 use http::StatusCode;
 use http::request::Parts;
 use portico_mcp_types::{LAST_EVENT_ID, PROTOCOL_VERSION, Revision, SESSION_ID};
 
-use super::open::close;
-use super::request::priming;
-use super::{Leg, session_of, single};
+use super::{Leg, close_upstreams, session_of, single};
 use crate::access::{Agent, Liveness, StreamKind};
 use crate::admission::require_accept;
 use crate::call::Call;
@@ -16,57 +16,113 @@ use crate::classify::session_required;
 use crate::engine::Engine;
 use crate::front::{Served, text};
 use crate::refusal::{Reason, Refusal};
-use crate::relay::{EventRelay, RelayParts, SessionStream, events_response, resume_response};
+use crate::relay::{
+    EventRelay, RelayParts, SessionStream, events_response, lost_response, remote_response, resume_response,
+};
+use crate::replicas::{Handover, RemoteStream};
 use crate::rewrite::Rewrite;
-use crate::session::{EventId, Replay, Session};
+use crate::session::{EventId, LastEvent, Replay, Session};
 use crate::upstream::{Answer, Outgoing, Reply};
 use crate::virtual_server;
 
+/// How often a server is asked again that still has the reader of before, and how long in between.
+const PATIENCE: u32 = 20;
+const CONFLICT_PAUSE: Duration = Duration::from_millis(50);
+
 /// Opens or resumes a stream of what servers send on their own account.
-pub(crate) async fn get(engine: &Arc<Engine>, head: &Parts, agent: Arc<Agent>, call: Call) -> Served {
-    let session = match session_for(engine, head, &agent).await {
+pub(crate) async fn get(engine: &Arc<Engine>, head: &Parts, agent: Arc<Agent>, mut call: Call) -> Served {
+    let admitted = match session_for(engine, head, &agent).await {
+        Ok(session) => require_accept(&head.headers, &["text/event-stream"]).map(|()| session),
+        Err(refusal) => Err(refusal),
+    };
+    let admitted = admitted.and_then(|session| call.stay(&engine.load).map(|()| session));
+    let session = match admitted {
         Ok(session) => session,
         Err(refusal) => return Err((refusal, call)),
     };
-    if let Err(refusal) = require_accept(&head.headers, &["text/event-stream"]) {
-        return Err((refusal, call));
-    }
-    let resumed = text(head, &LAST_EVENT_ID).and_then(|id| id.parse::<EventId>().ok());
-    let mut start = None;
-    if let Some(after) = resumed {
-        match session.streams.since(after) {
-            Replay::Call { .. } => {
-                let liveness = Liveness::new(engine, &agent, StreamKind::Call);
-                return Ok(resume_response(session, after, call, (liveness, engine.tasks.shutdown_token())));
-            }
-            Replay::Standalone(missed, number) => start = Some((after.stream, number, missed)),
-            // Its owner is gone: a new stream without replay.
-            Replay::Unknown => {}
+    let last = text(head, &LAST_EVENT_ID).and_then(|id| id.parse::<LastEvent>().ok());
+    let found = match &last {
+        Some(last) => find(engine, &session, last).await,
+        None => Found::New(None),
+    };
+    let (stream, missed) = match found {
+        Found::Call(at) => {
+            let liveness = Liveness::new(engine, &agent, StreamKind::Call);
+            return Ok(resume_response(engine, session, at, (call, liveness)));
         }
+        Found::Elsewhere(stream) => {
+            let liveness = Liveness::new(engine, &agent, StreamKind::Call);
+            return Ok(remote_response(engine, stream, call, liveness));
+        }
+        Found::Lost(request) => return Ok(lost_response(engine, &request, call)),
+        Found::Standing(at, missed) => {
+            session.streams.take_over(at.stream);
+            (SessionStream::new(Arc::clone(&session), at.stream, at.number), Some(missed))
+        }
+        Found::New(missed) => {
+            let number = session.streams.open(None);
+            (SessionStream::new(Arc::clone(&session), number, 0), missed)
+        }
+    };
+    // Whoever served the stream before may still be about to leave.
+    let patience = if last.is_some() { PATIENCE } else { 0 };
+    let mut first = missed.unwrap_or_default();
+    if !stream.is_resumed() {
+        first.extend(stream.priming());
     }
-    let (stream, number, first) = start.unwrap_or_else(|| {
-        let stream = session.streams.open(None);
-        (stream, 0, priming(session.revision(), stream))
-    });
-    let stream = SessionStream::new(Arc::clone(&session), stream, number);
     let Some(member) = single(&agent) else {
         return virtual_server::get(engine, &agent, stream, first, call).await;
     };
     let leg = Leg { engine, agent: &agent, session: &session, server: member.server, call: &call };
-    match leg.listen().await {
-        Ok(reply) => Ok(events_response(EventRelay::new(RelayParts {
-            engine: Arc::clone(engine),
-            upstream: reply.body,
-            load: reply.load,
-            request: None,
-            stream: Some(stream),
-            rewrite: Rewrite::of_stream(engine, &agent, member.server),
-            call,
-            liveness: Liveness::new(engine, &agent, StreamKind::Standing),
-            reopen: None,
-            first,
-        }))),
+    match leg.listen(patience).await {
+        Ok(reply) => {
+            let relay = EventRelay::new(RelayParts {
+                engine: Arc::clone(engine),
+                upstream: reply.body,
+                load: reply.load,
+                request: None,
+                stream: Some(stream),
+                rewrite: Rewrite::of_stream(engine, &agent, member.server),
+                call,
+                liveness: Liveness::new(engine, &agent, StreamKind::Standing),
+                reopen: None,
+                first,
+            });
+            Ok(events_response(engine, relay))
+        }
         Err(refusal) => Err((refusal, call)),
+    }
+}
+
+/// What an agent finds that comes back for a stream.
+enum Found {
+    /// The answer to a call, on this replica.
+    Call(EventId),
+    /// The same on another replica.
+    Elsewhere(RemoteStream),
+    /// Nobody knows the answer to this request any more.
+    Lost(String),
+    /// A GET stream of this replica: up to which event, and what was missed.
+    Standing(EventId, Vec<Bytes>),
+    /// A new stream, with what was missed of one of another replica.
+    New(Option<Vec<Bytes>>),
+}
+
+/// Finds the stream where it is; one that nobody knows is gone with its owner, and a new one begins without replay.
+async fn find(engine: &Arc<Engine>, session: &Session, last: &LastEvent) -> Found {
+    let at = last.id;
+    let gone = || last.request.clone().map_or(Found::New(None), Found::Lost);
+    match last.owner.as_deref().filter(|owner| *owner != &*engine.replicas.id) {
+        None => match session.streams.since(at) {
+            Replay::Call { .. } => Found::Call(at),
+            Replay::Standalone(missed, number) => Found::Standing(EventId { number, ..at }, missed),
+            Replay::Unknown => gone(),
+        },
+        Some(owner) => match RemoteStream::ask(engine, owner, &session.id, at).await {
+            Handover::Call(stream) => Found::Elsewhere(stream),
+            Handover::Standing(missed) => Found::New((!missed.is_empty()).then(|| vec![missed])),
+            Handover::Gone => gone(),
+        },
     }
 }
 
@@ -78,6 +134,7 @@ pub(crate) async fn delete(engine: &Arc<Engine>, head: &Parts, agent: Arc<Agent>
     };
     match ended {
         Ok(session) => {
+            engine.replicas.tell_ended(&session.id);
             close_upstreams(engine, &session);
             call.done();
             let mut response = Response::new(Body::empty());
@@ -85,16 +142,6 @@ pub(crate) async fn delete(engine: &Arc<Engine>, head: &Parts, agent: Arc<Agent>
             Ok(response)
         }
         Err(refusal) => Err((refusal, call)),
-    }
-}
-
-/// Closes what stands open behind a session that is over.
-pub(crate) fn close_upstreams(engine: &Arc<Engine>, session: &Session) {
-    let snapshot = engine.catalogue.snapshot();
-    for (server, open) in session.upstreams() {
-        if let Some(instance) = snapshot.instance(server, open.instance) {
-            close(engine, instance, &open);
-        }
     }
 }
 
@@ -111,12 +158,16 @@ async fn session_for(engine: &Engine, head: &Parts, agent: &Agent) -> Result<Arc
 }
 
 impl Leg<'_> {
-    /// Opens the server's own stream; a forgotten session is opened anew once.
-    pub(crate) async fn listen(&self) -> Result<Reply, Refusal> {
+    /// Opens the server's own stream; a forgotten session is opened anew once. A server that has another reader is asked
+    /// again as often as `patience` says.
+    pub(crate) async fn listen(&self, patience: u32) -> Result<Reply, Refusal> {
         let mut open = self.open(0).await?;
-        for attempt in 0..2 {
+        let mut conflicts = 0;
+        let mut attempt = 0;
+        while attempt < 2 {
             let Some(instance) = self.agent.snapshot.instance(self.server, open.instance) else {
                 open = self.open(open.generation + 1).await?;
+                attempt += 1;
                 continue;
             };
             let outgoing = Outgoing::get()
@@ -126,6 +177,11 @@ impl Leg<'_> {
                 Answer::Events(reply) => return Ok(reply),
                 Answer::NotFound if attempt == 0 && open.id.is_some() => {
                     open = self.open(open.generation + 1).await?;
+                    attempt += 1;
+                }
+                Answer::Json(reply) if reply.status == StatusCode::CONFLICT && conflicts < patience => {
+                    conflicts += 1;
+                    tokio::time::sleep(CONFLICT_PAUSE).await;
                 }
                 _ => break,
             }

@@ -14,7 +14,9 @@ use super::asker::Asker;
 use super::relabel::Relabel;
 use super::route;
 use super::scope::Scope;
-use super::streams::{CHANGED, Events, MAX_MEMBERS, Pause, StandingParts, notification, standing_response};
+use super::streams::{
+    CHANGED, Events, MAX_MEMBERS, Pause, StandingParts, all_lists_changed, notification, standing_response,
+};
 use super::warning::{Warning, meta_member};
 use crate::access::{Agent, Liveness, StreamKind};
 use crate::call::Call;
@@ -277,7 +279,7 @@ impl Listener {
 
     /// Tells that everything may have changed: nobody knows what the server said while its stream was away.
     async fn make_up(&self) -> Result<(), mpsc::error::SendError<Bytes>> {
-        self.engine.virtual_servers.lists.all_changed(self.server);
+        all_lists_changed(&self.engine, self.server);
         for message in self.filter.everything_changed(&self.id) {
             self.sender.send(message).await?;
         }

@@ -5,7 +5,7 @@ use portico_ids::ServerId;
 use portico_mcp_types::{CallParams, Envelope, Id, Kind, Splice, method, text_of};
 use serde_json::value::RawValue;
 
-use super::listed::What;
+use super::streams::CHANGED;
 use crate::access::Agent;
 use crate::engine::Engine;
 use crate::refusal::Refusal;
@@ -64,8 +64,9 @@ impl Relabel {
                 Ok(message.clone())
             }
             name => {
-                for what in What::changed_by(name) {
-                    state.lists.changed(self.server, *what);
+                if let Some(name) = CHANGED.iter().find(|changed| **changed == name) {
+                    state.list_changed(self.server, name);
+                    self.engine.replicas.tell_changed(self.server, name);
                 }
                 Ok(message.clone())
             }

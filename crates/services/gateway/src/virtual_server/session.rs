@@ -17,10 +17,10 @@ use crate::call::Call;
 use crate::engine::Engine;
 use crate::front::{Inbound, Served};
 use crate::refusal::{Reason, Refusal};
-use crate::relay::{accepted, whole_response};
+use crate::relay::{accepted, cancelled_response, whole_response};
 use crate::rewrite::Rewrite;
 use crate::session::{Record, Session, UpstreamSession};
-use crate::session_era::{Delivery, Leg, close_upstreams, deliver};
+use crate::session_era::{Delivery, Leg, Pending, close_upstreams, deliver};
 use crate::upstream::{Outgoing, not_mcp};
 
 /// The levels of RFC 5424 §6.2.1, as MCP spells them.
@@ -101,10 +101,12 @@ impl VirtualSession<'_> {
                 Err(refusal) => Err((refusal, call)),
             };
         }
-        match self.find().await {
-            Ok(Some((server, body))) => self.forward(server, body, call).await,
-            Ok(None) => Ok(self.not_served(call)),
-            Err(refusal) => Err((refusal, call)),
+        let pending = Pending::begin(self.session, self.inbound.envelope.id);
+        match pending.unless_cancelled(self.find()).await {
+            Some(Ok(Some((server, body)))) => self.forward(server, body, (call, pending)).await,
+            Some(Ok(None)) => Ok(self.not_served(call)),
+            Some(Err(refusal)) => Err((refusal, call)),
+            None => Ok(cancelled_response(self.engine, call)),
         }
     }
 
@@ -124,6 +126,8 @@ impl VirtualSession<'_> {
             }
             method::RESOURCES_UNSUBSCRIBE => {
                 let uri = params.uri()?;
+                // It may have subscribed on another replica.
+                self.engine.sessions.refresh(self.session).await;
                 let record = self.session.record();
                 let known = record.subscriptions.iter().find(|subscription| subscription.uri == uri);
                 let server = match known.filter(|known| scope.find(known.server).is_some()) {
@@ -140,20 +144,22 @@ impl VirtualSession<'_> {
         }
     }
 
-    async fn forward(self, server: ServerId, body: Bytes, mut call: Call) -> Served {
+    async fn forward(self, server: ServerId, body: Bytes, (mut call, pending): (Call, Pending)) -> Served {
         let Self { engine, inbound, session, .. } = self;
         let step = call.upstream_step();
         let leg = Leg { engine, agent: inbound.agent, session, server, call: &call };
-        let (answer, open) = match leg.exchange(call.traced_body(body)).instrument(step).await {
-            Ok(answered) => answered,
-            Err(refusal) => return Err((refusal, call)),
+        let exchange = leg.exchange(call.traced_body(body)).instrument(step);
+        let (answer, open) = match pending.unless_cancelled(exchange).await {
+            Some(Ok(answered)) => answered,
+            Some(Err(refusal)) => return Err((refusal, call)),
+            None => return Ok(cancelled_response(engine, call)),
         };
         if let Err(refusal) = self.remember_subscription(server).await {
             return Err((refusal, call));
         }
         let rewrite =
             Rewrite::Member(Box::new(Relabel::new(engine, inbound.agent, server, Rewrite::Nothing)));
-        deliver(Delivery { engine, inbound, session, server, open: &open, rewrite }, answer, call).await
+        deliver(Delivery { engine, inbound, pending, server, open: &open, rewrite }, answer, call).await
     }
 
     async fn remember_subscription(self, server: ServerId) -> Result<(), Refusal> {
@@ -178,7 +184,7 @@ impl VirtualSession<'_> {
         }
         let params = self.inbound.params.raw.map_or("{}", |raw| raw.get());
         self.engine.sessions.remember_log_level(self.session, params).await?;
-        let open = self.session.upstreams();
+        let open = open_upstreams(self.engine, self.session, self.scope).await;
         let mut told = Vec::with_capacity(open.len());
         for (server, open) in &open {
             told.push(tell(self.engine, *server, open, self.inbound.body.clone()));
@@ -195,16 +201,16 @@ impl VirtualSession<'_> {
         let name = self.inbound.envelope.method();
         // Each server's session was made ready when it was opened.
         if name != method::INITIALIZED {
-            for (server, open) in self.session.upstreams() {
+            let (engine, session) = (Arc::clone(self.engine), Arc::clone(self.session));
+            let (scope, body) = (self.scope.clone(), self.inbound.body.clone());
+            let is_cancellation = name == method::CANCELLED;
+            self.engine.tasks.spawn_short("gateway.notify", async move {
+                let mut open = open_upstreams(&engine, &session, &scope).await;
                 // Without a session, ids of requests are not this agent's alone.
-                if name == method::CANCELLED && open.id.is_none() {
-                    continue;
-                }
-                let (engine, body) = (Arc::clone(self.engine), self.inbound.body.clone());
-                self.engine.tasks.spawn_short("gateway.notify", async move {
-                    tell(&engine, server, &open, body).await;
-                });
-            }
+                open.retain(|(_, open)| !is_cancellation || open.id.is_some());
+                let told = open.iter().map(|(server, open)| tell(&engine, *server, open, body.clone()));
+                join_all(told).await;
+            });
         }
         call.done();
         accepted()
@@ -249,6 +255,19 @@ impl VirtualSession<'_> {
         call.done();
         whole_response(StatusCode::OK, message)
     }
+}
+
+/// The sessions that are open at the members, whichever replica opened them.
+async fn open_upstreams(
+    engine: &Engine,
+    session: &Session,
+    scope: &Scope,
+) -> Vec<(ServerId, Arc<UpstreamSession>)> {
+    let known = scope.members().iter().map(|member| async move {
+        let open = engine.sessions.upstream(session, member.server, 0).await.ok().flatten();
+        open.map(|open| (member.server, open))
+    });
+    join_all(known).await.into_iter().flatten().collect()
 }
 
 /// Sends a message that no answer matters of.

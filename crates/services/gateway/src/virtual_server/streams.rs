@@ -8,6 +8,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream;
 use portico_authn::Role;
+use portico_ids::ServerId;
 use portico_mcp_types::method;
 use portico_mcp_types::sse::{Decoder, SseEvent, keep_alive};
 use tokio::sync::mpsc;
@@ -24,7 +25,7 @@ use crate::front::Served;
 use crate::refusal::{Reason, Refusal};
 use crate::relay::{SessionStream, events_response};
 use crate::rewrite::Rewrite;
-use crate::session::{EventId, Session};
+use crate::session::Session;
 use crate::session_era::Leg;
 use crate::upstream::{Reply, too_large};
 
@@ -65,8 +66,8 @@ struct Standing {
     queue: VecDeque<Bytes>,
     tick: Interval,
     sent: Instant,
-    /// Cancelled with the session.
-    session_over: CancellationToken,
+    /// Cancelled with the session, and when the agent goes on with the stream elsewhere.
+    cancelled: CancellationToken,
     /// The catalogue that `scope` was compared with, and the roles.
     snapshot: Arc<Snapshot>,
     roles: Arc<BTreeMap<String, Role>>,
@@ -75,20 +76,21 @@ struct Standing {
 
 /// Answers with a standing stream.
 pub(super) fn standing_response(parts: StandingParts) -> Response {
-    parts.engine.recorder.metrics.streams.inc();
+    let engine = Arc::clone(&parts.engine);
+    engine.recorder.metrics.streams.inc();
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let queue = parts.first.iter().cloned().collect();
-    let session_over = parts.stream.as_ref().map(|stream| stream.session.ended.clone()).unwrap_or_default();
+    let cancelled = parts.stream.as_ref().map(|stream| stream.cancelled.clone()).unwrap_or_default();
     let snapshot = Arc::clone(&parts.agent.snapshot);
     let roles = Arc::clone(parts.engine.verifier.trust().load().roles());
     let standing =
-        Standing { parts, queue, tick, sent: Instant::now(), session_over, snapshot, roles, ended: false };
+        Standing { parts, queue, tick, sent: Instant::now(), cancelled, snapshot, roles, ended: false };
     let events = stream::unfold(standing, |mut standing| async move {
         let bytes = standing.next().await?;
         Some((Ok::<_, Infallible>(bytes), standing))
     });
-    events_response(Body::from_stream(events))
+    events_response(&engine, Body::from_stream(events))
 }
 
 impl Drop for Standing {
@@ -109,7 +111,7 @@ impl Standing {
             }
             tokio::select! {
                 Some(message) = self.parts.messages.recv() => self.put(message),
-                () = self.session_over.cancelled() => {
+                () = self.cancelled.cancelled() => {
                     self.parts.call.done();
                     self.ended = true;
                 }
@@ -122,16 +124,10 @@ impl Standing {
         self.parts.call.response_bytes += message.len();
         let mut event = SseEvent::message(message);
         event.event = Some(Bytes::from_static(b"message"));
-        let Some(stream) = &mut self.parts.stream else {
-            self.queue.push_back(event.encode());
-            return;
-        };
-        stream.number += 1;
-        let id = EventId { stream: stream.stream, number: stream.number };
-        event.id = Some(id.to_string().into());
-        let bytes = event.encode();
-        stream.session.streams.keep(id, bytes.clone());
-        self.queue.push_back(bytes);
+        self.queue.push_back(match &mut self.parts.stream {
+            Some(stream) => stream.put(event),
+            None => event.encode(),
+        });
     }
 
     fn on_tick(&mut self) {
@@ -212,6 +208,14 @@ pub(crate) async fn get(
     }))
 }
 
+/// What a server said of its lists may have been missed, here and on every other replica.
+pub(super) fn all_lists_changed(engine: &Engine, server: ServerId) {
+    engine.virtual_servers.lists.all_changed(server);
+    for name in CHANGED {
+        engine.replicas.tell_changed(server, name);
+    }
+}
+
 /// What says that lists have changed.
 pub(super) const CHANGED: [&str; 3] =
     [method::TOOLS_CHANGED, method::PROMPTS_CHANGED, method::RESOURCES_CHANGED];
@@ -227,7 +231,7 @@ struct Listener {
     engine: Arc<Engine>,
     agent: Agent,
     session: Arc<Session>,
-    server: portico_ids::ServerId,
+    server: ServerId,
     relabel: Relabel,
     call: Call,
     sender: mpsc::Sender<Bytes>,
@@ -248,12 +252,12 @@ impl Listener {
                 server: self.server,
                 call: &self.call,
             };
-            match leg.listen().await {
+            match leg.listen(0).await {
                 Ok(reply) => {
                     pause.begin();
                     if std::mem::replace(&mut before, true) {
                         // Nobody knows what the server said meanwhile.
-                        self.engine.virtual_servers.lists.all_changed(self.server);
+                        all_lists_changed(&self.engine, self.server);
                     }
                     self.pump(reply).await;
                 }

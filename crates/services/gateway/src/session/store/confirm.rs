@@ -1,0 +1,106 @@
+//! Whether a session still exists, and what becomes of it when the shared map does not say.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use portico_coordination::CoordinationError;
+
+use super::{Sessions, unknown};
+use crate::refusal::Refusal;
+use crate::session::{Session, UpstreamSession};
+
+/// How long a replica goes on with what it has while the map does not answer, before it asks again.
+const RETRY: TimeDelta = TimeDelta::seconds(5);
+
+impl Sessions {
+    /// Renews the session's time to live. It goes on while the map does not answer, and when the map was emptied.
+    pub(super) async fn confirm(&self, session: &Session, now: DateTime<Utc>) -> Result<(), Refusal> {
+        let touched = match self.shared.touch(&session.id).await {
+            Ok(true) if !session.behind.load(Ordering::Relaxed) => Ok(()),
+            Ok(true) => self.write_back(session).await,
+            Ok(false) => match self.was_emptied(session).await {
+                Ok(true) => self.write_back(session).await,
+                Ok(false) => {
+                    self.end_here(session);
+                    return Err(unknown());
+                }
+                Err(error) => Err(error),
+            },
+            Err(error) => Err(error),
+        };
+        match touched {
+            Ok(()) => {
+                session.epoch.store(self.shared.epoch(), Ordering::Relaxed);
+                session.trust_until(now + self.shared.trusted);
+            }
+            Err(error) => {
+                tracing::warn!(error = %error, "a session goes on without the shared map");
+                session.behind.store(true, Ordering::Relaxed);
+                session.trust_until(now + RETRY);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a session is missing because the map lost everything, or was not told of its use.
+    async fn was_emptied(&self, session: &Session) -> Result<bool, CoordinationError> {
+        let epoch = self.shared.read_epoch(&*self.rng).await?;
+        let seen = session.epoch.load(Ordering::Relaxed);
+        Ok(session.behind.load(Ordering::Relaxed) || (seen != 0 && seen != epoch))
+    }
+
+    /// Tells whether the map was emptied since it was last asked.
+    pub(crate) async fn look_for_loss(&self) -> Result<bool, CoordinationError> {
+        let before = self.shared.epoch();
+        let now = self.shared.read_epoch(&*self.rng).await?;
+        Ok(before != 0 && before != now)
+    }
+
+    /// Puts back what the map lost and this replica still knows. Races with other replicas end well: whoever comes first
+    /// counts.
+    pub(crate) async fn restore(&self) -> Result<usize, CoordinationError> {
+        let (now, mut restored) = (self.clock.now(), 0);
+        for session in self.at_hand.all() {
+            let lost = session.epoch.load(Ordering::Relaxed) != self.shared.epoch();
+            if lost && !session.ended.is_cancelled() && session.idle_for(now) < self.idle {
+                self.write_back(&session).await?;
+                restored += 1;
+            }
+        }
+        Ok(restored)
+    }
+
+    /// Writes what the map may lack of a session.
+    async fn write_back(&self, session: &Session) -> Result<(), CoordinationError> {
+        let dirty = session.behind.load(Ordering::Relaxed);
+        self.shared.write_back_record(session, dirty).await?;
+        for (server, open) in session.upstreams() {
+            let stored = self.shared.put_upstream(session, server, &open).await?;
+            if stored {
+                self.watch(session, server, &open).await?;
+                continue;
+            }
+            let first = self.shared.upstream(&session.id, server, open.generation).await?;
+            if let Some(first) = first.filter(|first| *first != *open) {
+                // Two replicas opened one each while they could not tell each other: one is used, both are closed
+                // with the session.
+                let mut spare = UpstreamSession::clone(&open);
+                spare.generation = self.spare_generation();
+                self.shared.put_upstream(session, server, &spare).await?;
+                self.watch(session, server, &spare).await?;
+                session.set_upstream(server, Arc::new(first));
+            }
+        }
+        session.behind.store(false, Ordering::Relaxed);
+        session.epoch.store(self.shared.epoch(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// A generation that is never opened, under which a spare session is written down to be closed.
+    fn spare_generation(&self) -> u32 {
+        let mut random = [0; 4];
+        self.rng.fill(&mut random);
+        u32::from_ne_bytes(random) | 1 << 31
+    }
+}

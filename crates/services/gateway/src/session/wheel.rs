@@ -1,0 +1,225 @@
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use chrono::{DateTime, TimeDelta, Utc};
+use portico_coordination::{CoordinationError, TtlMap};
+use portico_ids::ServerId;
+use serde::{Deserialize, Serialize};
+
+/// Seconds of one bucket.
+const WIDTH: i64 = 5;
+/// Most replicas that write into the same bucket.
+const MAX_LANES: u32 = 1_024;
+/// Entries that may be missing in a row: whose write failed.
+const MAX_HOLES: u32 = 8;
+/// Most upstream sessions in one entry.
+const PER_ENTRY: usize = 256;
+/// How long a bucket waits for somebody to look at it once it is due: the longest time without any gateway.
+const KEPT: Duration = Duration::from_hours(48);
+/// Where the next bucket to be looked at is written down.
+const NEXT: &str = "x/next";
+
+/// An upstream session, of which somebody has to look at a certain time whether it is still needed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Due {
+    pub(crate) session: String,
+    pub(crate) server: ServerId,
+    pub(crate) generation: u32,
+    /// How often closing it has failed.
+    #[serde(default)]
+    pub(crate) failed: u8,
+}
+
+/// A list of upstream sessions by when to look at them next, which outlives every replica.
+///
+/// The map cannot be listed, so names are counted: a bucket of some seconds has lanes, a replica takes the first free one
+/// for itself and numbers its entries there. Whoever looks at a bucket counts until there is nothing more.
+#[derive(Debug)]
+pub(crate) struct Wheel {
+    map: TtlMap,
+    /// Tells lanes of different replicas apart for who debugs.
+    replica: Arc<str>,
+    lane: Mutex<Option<Lane>>,
+}
+
+/// Where this replica writes just now.
+#[derive(Debug, Clone, Copy)]
+struct Lane {
+    bucket: i64,
+    number: u32,
+    next: u32,
+}
+
+/// What a bucket held.
+#[derive(Debug, Default)]
+pub(crate) struct Bucket {
+    pub(crate) dues: Vec<Due>,
+    /// Removed when all of it is done, the first of a lane last, so that a half-emptied lane is still found.
+    keys: Vec<String>,
+}
+
+impl Wheel {
+    pub(super) fn new(map: TtlMap, replica: Arc<str>) -> Self {
+        Self { map, replica, lane: Mutex::default() }
+    }
+
+    /// Has these looked at once `at` has come.
+    pub(crate) async fn add(
+        &self,
+        dues: &[Due],
+        at: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> Result<(), CoordinationError> {
+        // Never into a bucket that somebody may be looking at.
+        let bucket = at.timestamp().max(now.timestamp() + 2 * WIDTH).div_euclid(WIDTH);
+        let left = TimeDelta::seconds(bucket * WIDTH - now.timestamp()).to_std().unwrap_or_default();
+        for part in dues.chunks(PER_ENTRY) {
+            let value = Bytes::from(serde_json::to_vec(part).unwrap_or_default());
+            let (lane, number) = match self.slot(bucket) {
+                Some(slot) => slot,
+                None => (self.claim(bucket, left + KEPT).await?, 0),
+            };
+            let written = self.map.put(&entry_key(bucket, lane, number), value, left + KEPT).await;
+            if written.is_err() {
+                // Later entries would come after a hole.
+                *self.lane.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            }
+            written?;
+        }
+        Ok(())
+    }
+
+    fn slot(&self, bucket: i64) -> Option<(u32, u32)> {
+        let mut lane = self.lane.lock().unwrap_or_else(PoisonError::into_inner);
+        let lane = lane.as_mut().filter(|lane| lane.bucket == bucket)?;
+        lane.next += 1;
+        Some((lane.number, lane.next - 1))
+    }
+
+    /// Takes a lane, whose entry 0 is the caller's.
+    async fn claim(&self, bucket: i64, ttl: Duration) -> Result<u32, CoordinationError> {
+        for number in 0..MAX_LANES {
+            let owner = Bytes::copy_from_slice(self.replica.as_bytes());
+            if self.map.put_if_absent(&lane_key(bucket, number), owner, ttl).await? {
+                let claimed = Lane { bucket, number, next: 1 };
+                *self.lane.lock().unwrap_or_else(PoisonError::into_inner) = Some(claimed);
+                return Ok(number);
+            }
+        }
+        Err(CoordinationError::Full { what: "sessions to look at".to_owned(), capacity: MAX_LANES as usize })
+    }
+
+    /// The oldest bucket that nobody has looked at, if its time is over.
+    pub(crate) async fn next_over(&self, now: DateTime<Utc>) -> Result<Option<i64>, CoordinationError> {
+        let current = now.timestamp().div_euclid(WIDTH);
+        let written = self.map.get(NEXT).await?;
+        let Some(next) = written.and_then(|next| std::str::from_utf8(&next).ok()?.parse().ok()) else {
+            self.done(current - 1).await?;
+            return Ok(None);
+        };
+        Ok((next < current).then_some(next))
+    }
+
+    /// Writes down that a bucket has been looked at.
+    pub(crate) async fn done(&self, bucket: i64) -> Result<(), CoordinationError> {
+        self.map.put(NEXT, Bytes::from((bucket + 1).to_string()), KEPT).await
+    }
+
+    /// Reads a bucket whose time is over.
+    pub(crate) async fn read(&self, bucket: i64) -> Result<Bucket, CoordinationError> {
+        let mut found = Bucket::default();
+        for lane in 0..MAX_LANES {
+            let key = lane_key(bucket, lane);
+            if self.map.get(&key).await?.is_none() {
+                break;
+            }
+            found.keys.push(key);
+            let (mut number, mut holes) = (0, 0);
+            while holes < MAX_HOLES {
+                let key = entry_key(bucket, lane, number);
+                number += 1;
+                match self.map.get(&key).await? {
+                    Some(value) => {
+                        found.dues.extend(serde_json::from_slice::<Vec<Due>>(&value).unwrap_or_default());
+                        found.keys.push(key);
+                        holes = 0;
+                    }
+                    None => holes += 1,
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Removes a bucket that was read and whose content has been taken care of.
+    pub(crate) async fn clear(&self, bucket: &Bucket) -> Result<(), CoordinationError> {
+        for key in bucket.keys.iter().rev() {
+            self.map.remove(key).await?;
+        }
+        Ok(())
+    }
+}
+
+fn lane_key(bucket: i64, lane: u32) -> String {
+    format!("x/{bucket}/{lane}")
+}
+
+fn entry_key(bucket: i64, lane: u32, number: u32) -> String {
+    format!("x/{bucket}/{lane}/{number}")
+}
+
+#[cfg(test)]
+mod tests {
+    use portico_clock::{Clock, MockClock};
+    use portico_coordination::Coordination;
+
+    use super::*;
+    use crate::catalogue::testing::server_id;
+
+    fn due(session: &str) -> Due {
+        Due { session: session.to_owned(), server: server_id(1), generation: 0, failed: 0 }
+    }
+
+    #[tokio::test]
+    async fn what_several_replicas_wrote_is_found_when_its_time_is_over_and_then_gone() {
+        let clock = MockClock::at(crate::testing::start());
+        let map = Coordination::in_process(Arc::new(clock.clone())).ttl_map("t");
+        let one = Wheel::new(map.clone(), "one".into());
+        let two = Wheel::new(map.clone(), "two".into());
+        let now = clock.now();
+        assert_eq!(one.next_over(now).await.unwrap(), None);
+        let at = now + TimeDelta::minutes(1);
+        one.add(&[due("a"), due("b")], at, now).await.unwrap();
+        two.add(&[due("c")], at, now).await.unwrap();
+        one.add(&[due("d")], at, now).await.unwrap();
+        one.add(&[due("later")], at + TimeDelta::minutes(1), now).await.unwrap();
+        clock.advance(TimeDelta::seconds(70));
+        let mut found = Vec::new();
+        while let Some(bucket) = two.next_over(clock.now()).await.unwrap() {
+            let read = two.read(bucket).await.unwrap();
+            found.extend(read.dues.iter().map(|due| due.session.clone()));
+            two.clear(&read).await.unwrap();
+            assert!(two.read(bucket).await.unwrap().dues.is_empty());
+            two.done(bucket).await.unwrap();
+        }
+        found.sort_unstable();
+        assert_eq!(found, ["a", "b", "c", "d"]);
+        assert_eq!(one.next_over(clock.now()).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn what_is_due_at_once_is_never_written_into_the_past() {
+        let clock = MockClock::at(crate::testing::start());
+        let wheel = Wheel::new(Coordination::in_process(Arc::new(clock.clone())).ttl_map("t"), "one".into());
+        assert_eq!(wheel.next_over(clock.now()).await.unwrap(), None);
+        wheel.add(&[due("a")], clock.now() - TimeDelta::hours(1), clock.now()).await.unwrap();
+        clock.advance(TimeDelta::seconds(3 * WIDTH + 1));
+        let mut found = 0;
+        while let Some(bucket) = wheel.next_over(clock.now()).await.unwrap() {
+            found += wheel.read(bucket).await.unwrap().dues.len();
+            wheel.done(bucket).await.unwrap();
+        }
+        assert_eq!(found, 1);
+    }
+}
