@@ -267,12 +267,26 @@ fn sync_dir(path: &Path) -> std::io::Result<()> {
 
 #[cfg(unix)]
 fn refuse_open_mode(path: &Path, file: &File) -> Result<(), KeyRingError> {
-    use std::os::unix::fs::PermissionsExt;
-    let mode = file.metadata().map_err(|source| io(path, source))?.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
+    use std::os::unix::fs::MetadataExt;
+    let metadata = file.metadata().map_err(|source| io(path, source))?;
+    let mode = metadata.mode() & 0o777;
+    // Where there is no /proc, the stricter rule holds.
+    let me = std::fs::metadata("/proc/self").map_or(ROOT, |process| process.uid());
+    if is_too_open(mode, metadata.uid(), me) {
         return Err(KeyRingError::TooOpen { path: path.to_owned(), mode });
     }
     Ok(())
+}
+
+#[cfg(unix)]
+const ROOT: u32 = 0;
+
+/// Whether more users than the process's own may read the file, or its group may change it. A file of root may be
+/// readable by its group: Kubernetes gives secrets that way to a process that is not root, and no other.
+#[cfg(unix)]
+pub(super) const fn is_too_open(mode: u32, owner: u32, me: u32) -> bool {
+    let open = if owner == ROOT && me != ROOT { 0o037 } else { 0o077 };
+    mode & open != 0
 }
 
 #[cfg(not(unix))]

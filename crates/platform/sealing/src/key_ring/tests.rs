@@ -67,6 +67,24 @@ fn a_ring_that_others_can_read_is_refused() {
     assert!(error.to_string().contains("mode 640") && error.to_string().contains("chmod 600"), "{error}");
 }
 
+#[cfg(unix)]
+#[test]
+fn only_a_ring_of_root_may_be_readable_by_its_group() {
+    let (root, portico, somebody) = (0, 10001, 1000);
+    for (mode, owner, me, refused) in [
+        (0o600, portico, portico, false),
+        (0o640, portico, portico, true),
+        (0o440, root, portico, false),
+        (0o640, root, portico, false),
+        (0o444, root, portico, true),
+        (0o660, root, portico, true),
+        (0o640, root, root, true),
+        (0o640, somebody, portico, true),
+    ] {
+        assert_eq!(file::is_too_open(mode, owner, me), refused, "{mode:o} of {owner}, read by {me}");
+    }
+}
+
 #[test]
 fn short_missing_and_placeholder_keys_are_refused_with_the_reason() {
     const ID: &str = "00112233445566778899aabbccddeeff";
