@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Portico as separate services on this machine: Postgres, Redis, two replicas of every service, and nginx in front.
 
-Everything it starts, writes and logs is below one directory. Needs the Debian packages postgresql-15, redis-server,
-nginx-light and libnginx-mod-stream, and the built binaries (`make up` builds them).
+Everything it starts, writes and logs is below one directory. Needs the Debian packages postgresql-15, redis-server and
+nginx-light, and the built binaries (`make up` builds them).
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""nginx in front: one origin for agents and browsers, one port for gRPC, and one for each service that others call.
+"""nginx in front: one origin for agents and browsers, and one port for gRPC.
 
 A request that never reached a replica goes to another one; one that did is not repeated, unless its method is safe to
 repeat. A replica that is about to be restarted is taken out first, by a file of its name in the folder `out`, which is
@@ -6,27 +6,21 @@ looked for at every request: nothing has to be reloaded, so no connection of a c
 """
 
 import os
-from pathlib import Path
 
-from .failure import Failure
 from .layout import HOST, Layout, State
-from .processes import Process, program
+from .processes import Process, most_open_files, program
 
-STREAM_MODULE = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
 # Services with a public listener; the paths that nobody else has belong to the gateway.
 PUBLIC = ("gateway", "auth-server", "registry")
-# Services with an internal listener; what goes there is encrypted end to end, so it is balanced by connection.
-INTERNAL = ("auth-server", "registry")
+GRPC = ("auth-server", "registry")
 
 TEMPLATE = """\
-load_module {stream_module};
 daemon off;
 {user}
 worker_processes 1;
-worker_rlimit_nofile 65536;
 pid {run}/nginx.pid;
 error_log {logs}/balancer.log warn;
-events {{ worker_connections 32768; }}
+events {{ worker_connections {connections}; }}
 
 http {{
   log_format balanced '$time_iso8601 $status $request_method $uri -> $upstream_addr $upstream_status $request_time';
@@ -49,6 +43,7 @@ http {{
   proxy_request_buffering off;
   proxy_read_timeout 1h;
   proxy_buffer_size 64k;
+  proxy_buffers 8 64k;
   proxy_next_upstream error timeout;
   grpc_connect_timeout 2s;
   grpc_read_timeout 1h;
@@ -59,9 +54,9 @@ http {{
 {upstreams}
   server {{
     listen {host}:{origin} backlog=4096;
-{choices}
+{http_choices}
     location / {{ proxy_pass http://$gateway; }}
-    location ~ ^/(issuer/|oauth2/|login|account|api/auth/|scim/) {{ proxy_pass http://$auth_server; }}
+    location ~ ^/((login|account)([/.]|$)|(issuer|oauth2|api/auth|scim)/) {{ proxy_pass http://$auth_server; }}
     location ~ ^/\\.well-known/(oauth-authorization-server|openid-configuration|portico)(/|$) {{ proxy_pass http://$auth_server; }}
     location ~ ^/(v0|v0\\.1|api/registry)/ {{ proxy_pass http://$registry; }}
     # Its own words are for a replica that was lost under a request, and for when none is left.
@@ -75,14 +70,10 @@ http {{
   server {{
     listen {host}:{grpc} http2 backlog=1024;
     http2_max_concurrent_streams 1024;
-{choices}
+{grpc_choices}
     location / {{ grpc_pass grpc://$registry; }}
     location /portico.auth. {{ grpc_pass grpc://$auth_server; }}
   }}
-}}
-
-stream {{
-{internal}
 }}
 """
 
@@ -94,8 +85,6 @@ class Balancer:
         self.layout, self.state = layout, state
         self.config = layout.settings / "nginx.conf"
         nginx = program("nginx", "nginx-light")
-        if not STREAM_MODULE.exists():
-            raise Failure("nginx cannot balance TCP here: apt-get install libnginx-mod-stream")
         self.process = Process(layout, "balancer", [nginx, "-e", layout.logs / "balancer.log", "-c", self.config])
 
     def replicas(self, service: str) -> list[str]:
@@ -108,41 +97,34 @@ class Balancer:
         return f"  upstream {name} {{ {servers} keepalive 128; keepalive_timeout 20s; keepalive_requests 100000000; }}"
 
     def upstreams(self) -> str:
-        """For each service all its replicas, and all but one."""
+        """For each service all its replicas, and all but one. Connections are kept for one protocol, so gRPC has its own."""
         groups = []
-        for service in PUBLIC:
-            names, ports = self.replicas(service), self.state.ports
-            address = {name: f"{HOST}:{ports[f'{name}.listen']}" for name in names}
-            groups.append(self.group(service, list(address.values())))
-            for left_out in names if len(names) > 1 else []:
-                groups.append(self.group(f"{service}-but-{left_out}", [address[name] for name in names if name != left_out]))
+        for protocol, service in [("http", service) for service in PUBLIC] + [("grpc", service) for service in GRPC]:
+            address = {name: f"{HOST}:{self.state.ports[f'{name}.listen']}" for name in self.replicas(service)}
+            groups.append(self.group(f"{protocol}-{service}", list(address.values())))
+            for left_out in address if len(address) > 1 else []:
+                others = [address[name] for name in address if name != left_out]
+                groups.append(self.group(f"{protocol}-{service}-but-{left_out}", others))
         return "\n".join(groups)
 
-    def choices(self) -> str:
+    def choices(self, protocol: str, services: tuple) -> str:
+        """Which group each service's requests go to."""
         lines = []
-        for service in PUBLIC:
+        for service in services:
             variable = service.replace("-", "_")
-            lines.append(f"    set ${variable} {service};")
+            lines.append(f"    set ${variable} {protocol}-{service};")
             for name in self.replicas(service) if self.state.replicas > 1 else []:
-                lines.append(f"    if (-f {self.layout.out}/{name}) {{ set ${variable} {service}-but-{name}; }}")
+                lines.append(f"    if (-f {self.layout.out}/{name}) {{ set ${variable} {protocol}-{service}-but-{name}; }}")
         return "\n".join(lines)
-
-    def internal(self) -> str:
-        blocks = []
-        for service in INTERNAL:
-            servers = " ".join(f"server {HOST}:{self.state.ports[f'{name}.internal']} max_fails=0;" for name in self.replicas(service))
-            blocks.append(f"  upstream {service} {{ {servers} }}")
-            listen = f"listen {HOST}:{self.state.ports[service]} backlog=1024;"
-            blocks.append(f"  server {{ {listen} proxy_pass {service}; proxy_connect_timeout 1s; proxy_timeout 1h; }}")
-        return "\n".join(blocks)
 
     def prepare(self):
         # Started by root, its worker would lose the rights to look into the folder `out`.
         user = "user root;" if os.geteuid() == 0 else ""
         layout, ports = self.layout, self.state.ports
         text = TEMPLATE.format(
-            stream_module=STREAM_MODULE, user=user, run=layout.run, logs=layout.logs, host=HOST, origin=ports["origin"],
-            grpc=ports["grpc"], upstreams=self.upstreams(), choices=self.choices(), internal=self.internal(),
+            user=user, run=layout.run, logs=layout.logs, host=HOST, origin=ports["origin"], grpc=ports["grpc"],
+            upstreams=self.upstreams(), http_choices=self.choices("http", PUBLIC), grpc_choices=self.choices("grpc", GRPC),
+            connections=most_open_files(),
         )
         self.config.write_text(text)
 

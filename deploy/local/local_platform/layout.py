@@ -19,7 +19,7 @@ SERVICES = ("registry", "auth-server", "gateway", "worker")
 # What each service listens on beside its admin port.
 LISTENERS = {"registry": ("listen", "internal"), "auth-server": ("listen", "internal"), "gateway": ("listen",), "worker": ()}
 # Without --free-ports. Replicas count on from the number of their service: gateway-2 has its admin port at 18112.
-SHARED_PORTS = {"origin": 8080, "grpc": 8081, "postgres": 18000, "redis": 18001, "demo": 18002, "registry": 18003, "auth-server": 18004}
+SHARED_PORTS = {"origin": 8080, "grpc": 8081, "postgres": 18000, "redis": 18001, "demo": 18002}
 REPLICA_PORTS = {"gateway": 18100, "auth-server": 18200, "registry": 18300, "worker": 18400}
 PORT_OFFSETS = {"listen": 0, "admin": 1, "internal": 2}
 # Below the range that the kernel hands out by itself.

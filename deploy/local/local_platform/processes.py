@@ -41,10 +41,13 @@ def wait_until(check: Callable[[], bool], seconds: float) -> bool:
     return True
 
 
+def most_open_files() -> int:
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+
+
 def raise_open_files():
     """A gateway holds two connections for each stream."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most_open_files(), most_open_files()))
 
 
 def program(name: str, package: str, *folders: str) -> str:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from .failure import Failure
-from .layout import HOST, LISTENERS, Layout, State, service_of, write_private
+from .layout import HOST, LISTENERS, Layout, State, replica_names, service_of, write_private
 from .stores import Postgres, Redis
 
 PEERS = {
@@ -77,7 +77,7 @@ class Settings:
     def service(self, name: str) -> dict:
         service, state, layout = service_of(name), self.state, self.layout
         address = {listener: f"{HOST}:{state.ports[f'{name}.{listener}']}" for listener in (*LISTENERS[service], "admin")}
-        peers = {peer.replace("-", "_"): state.address(peer) for peer in PEERS[service]}
+        peers = {peer.replace("-", "_"): self.every_replica(peer) for peer in PEERS[service]}
         certificate = {"cert": layout.certs / f"{service}.pem", "key": layout.certs / f"{service}-key.pem"}
         table = {
             "admin_listen": address["admin"],
@@ -98,6 +98,10 @@ class Settings:
         if service == "gateway":
             table["gateway"] = {"allow_loopback_origins": True}
         return table
+
+    def every_replica(self, service: str) -> str:
+        """The internal listeners of a service; whoever calls it turns to another one by itself."""
+        return ",".join(self.state.address(f"{name}.internal") for name in replica_names(self.state.replicas) if service_of(name) == service)
 
     def migrator(self) -> dict:
         url = {"url": {"file": self.database_url}}
