@@ -48,6 +48,9 @@ struct InitArguments {
     /// Give the CA that is there a new end and keep its key: what it has issued stays good
     #[arg(long)]
     renew: bool,
+    /// Leave a CA that is there as it is, and succeed: for jobs that run at every start
+    #[arg(long, conflicts_with = "renew")]
+    if_missing: bool,
 }
 
 #[derive(Debug, Args)]
@@ -69,7 +72,7 @@ struct IssueArguments {
     /// How long the certificate is good for, in seconds: for drills that watch one end
     #[arg(long, value_name = "SECONDS", conflicts_with = "days", hide = true)]
     seconds: Option<u32>,
-    /// Where certificate and key go; without it, beside the CA
+    /// Where certificate and key go, with a copy of the CA's certificate; without it, beside the CA
     #[arg(long, value_name = "DIRECTORY")]
     out: Option<PathBuf>,
 }
@@ -89,6 +92,8 @@ fn make_authority(arguments: &InitArguments, output: Output) -> Result<()> {
         let renewed = Authority::read(&files)?.renew(life, &tools)?;
         renewed.replace(&files)?;
         renewed
+    } else if arguments.if_missing && files.key.exists() {
+        Authority::read(&files)?
     } else {
         let authority = Authority::generate(life, &tools)?;
         authority.create(&files)?;
@@ -117,7 +122,8 @@ fn issue_certificate(arguments: IssueArguments, output: Output) -> Result<()> {
         );
     }
     let authority = Authority::read(&CertificateFiles::new(&arguments.dir, AUTHORITY))?;
-    let files = CertificateFiles::new(arguments.out.as_ref().unwrap_or(&arguments.dir), &arguments.service);
+    let out = arguments.out.as_ref().unwrap_or(&arguments.dir);
+    let files = CertificateFiles::new(out, &arguments.service);
     let renewed = files.cert.exists();
     let (mut dns, mut ip) = (arguments.dns, arguments.ip);
     if renewed && dns.is_empty() && ip.is_empty() {
@@ -132,6 +138,10 @@ fn issue_certificate(arguments: IssueArguments, output: Output) -> Result<()> {
         life: arguments.seconds.map_or(days, |seconds| TimeDelta::seconds(seconds.into())),
     };
     let issued = authority.issue(&leaf, &Tools { now: SystemClock.now(), rng: &SystemRng })?;
+    // The CA first: a service that finds its certificate finds who signed it.
+    if *out != arguments.dir {
+        authority.replace(&CertificateFiles::new(out, AUTHORITY))?;
+    }
     files.replace(&issued.cert, Some(&issued.key))?;
     if issued.cut_short {
         output.note("it ends with the CA, earlier than asked for: `portico certs init --renew` gives the CA a new end");

@@ -91,7 +91,7 @@ impl Authority {
         files.create(&self.cert, &self.key.serialize_pem().into())
     }
 
-    /// Writes the renewed certificate over the old one.
+    /// Writes the certificate, over an old one too; the key stays where it is.
     pub(super) fn replace(&self, files: &CertificateFiles) -> Result<()> {
         files.replace(&self.cert, None)
     }

@@ -15,7 +15,12 @@ use super::*;
 const QUIET: Output = Output::new(true);
 
 fn init(dir: &Path, renew: bool) -> Result<()> {
-    make_authority(&InitArguments { dir: dir.to_owned(), days: 365, renew }, QUIET)
+    make_authority(&InitArguments { dir: dir.to_owned(), days: 365, renew, if_missing: false }, QUIET)
+}
+
+fn init_if_missing(dir: &Path) -> Result<()> {
+    let arguments = InitArguments { dir: dir.to_owned(), days: 365, renew: false, if_missing: true };
+    make_authority(&arguments, QUIET)
 }
 
 fn issue(dir: &Path, service: &str) -> Result<()> {
@@ -199,4 +204,32 @@ fn a_directory_without_a_ca_or_with_a_strange_one_says_what_to_do() {
     std::fs::copy(other.path().join("ca-key.pem"), dir.path().join("ca-key.pem")).unwrap();
     let refused = issue(dir.path(), "gateway").unwrap_err().to_string();
     assert!(refused.contains("is not the key of"), "{refused}");
+}
+
+#[test]
+fn a_job_that_runs_again_keeps_the_ca() {
+    let dir = tempfile::tempdir().unwrap();
+    init_if_missing(dir.path()).unwrap();
+    let made = std::fs::read(dir.path().join("ca.pem")).unwrap();
+    init_if_missing(dir.path()).unwrap();
+    assert_eq!(std::fs::read(dir.path().join("ca.pem")).unwrap(), made);
+}
+
+#[test]
+fn a_service_gets_the_cas_certificate_and_never_its_key() {
+    let (dir, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    init(dir.path(), false).unwrap();
+    let arguments = IssueArguments {
+        service: "gateway".to_owned(),
+        dir: dir.path().to_owned(),
+        dns: Vec::new(),
+        ip: Vec::new(),
+        days: 1,
+        seconds: None,
+        out: Some(out.path().to_owned()),
+    };
+    issue_certificate(arguments, QUIET).unwrap();
+    let ca = |dir: &Path| std::fs::read(dir.join("ca.pem")).unwrap();
+    assert_eq!(ca(out.path()), ca(dir.path()));
+    assert!(!out.path().join("ca-key.pem").exists());
 }
