@@ -7,6 +7,7 @@ mod events;
 pub(crate) mod in_redis;
 mod leases;
 mod mailbox;
+pub(crate) mod own_server;
 mod rate_limit;
 mod ttl_map;
 
@@ -36,6 +37,15 @@ fn in_process() -> Suite<impl AsyncFn(Duration)> {
         tokio::time::advance(time).await;
     };
     Suite { backend, streams, unit: Duration::from_secs(1), pass }
+}
+
+/// Waits until something holds, at most ten seconds.
+pub(crate) async fn eventually(what: &str, holds: impl AsyncFn() -> bool) {
+    let give_up = tokio::time::Instant::now() + Duration::from_secs(10);
+    while !holds().await {
+        assert!(tokio::time::Instant::now() < give_up, "not within ten seconds: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 /// Names one test for each case of the suite and backend.

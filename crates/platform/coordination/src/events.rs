@@ -2,6 +2,8 @@
 
 mod local;
 mod remote;
+#[cfg(test)]
+mod tests;
 mod topic;
 
 use std::time::Duration;

@@ -130,7 +130,7 @@ impl Coordination {
         let server = Server::start(settings, &deps)?;
         let state = InRedis {
             events: EventStream::in_redis(server.clone(), streams),
-            rate_limiter: RateLimiter::new(),
+            rate_limiter: RateLimiter::in_redis(server.clone(), deps.tasks),
             leases: Leases::in_redis(server.clone(), deps.clock),
             mailbox: Mailbox::in_redis(server.clone(), deps.rng),
             server,

@@ -2,6 +2,8 @@
 
 mod local;
 mod remote;
+#[cfg(test)]
+mod tests;
 
 use bytes::Bytes;
 use portico_ids::SharedRng;

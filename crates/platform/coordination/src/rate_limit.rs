@@ -1,5 +1,8 @@
 //! Token buckets, decided locally and without waiting.
 
+mod desk;
+mod share;
+
 use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
@@ -8,8 +11,12 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
+use portico_process::Tasks;
+use tokio::{sync::mpsc, time::Instant};
 
-use crate::lock;
+use crate::{lock, server::Server};
+use desk::{Desk, Wish};
+use share::Share;
 
 const SHARDS: usize = 64;
 /// How many keys are kept; one takes about a hundred bytes.
@@ -26,6 +33,10 @@ impl LimitKey {
     pub fn new(scope: &str, subject: &str) -> Self {
         // Scopes are constants of the program and hold no colon, so different pairs have different texts.
         Self(format!("{scope}:{subject}").into())
+    }
+
+    fn as_str(&self) -> &str {
+        &self.0
     }
 }
 
@@ -50,7 +61,20 @@ pub struct Limited {
 ///
 /// A bucket is one number, the time at which it is full again (the generic cell rate algorithm, ITU-T I.371). A
 /// full bucket is the same as none, so idle keys cost nothing and memory is bounded: without room the buckets that
-/// are nearest to full are forgotten first.
+/// are nearest to full are forgotten first. Time is the caller's.
+///
+/// # Replicas
+///
+/// With Redis the replicas share a second bucket for each key, by the server's clock. A call passes if its replica's
+/// own bucket and the shared one have a token. Replicas lease tokens of the shared bucket ahead of need and spend
+/// them without asking; a task settles for many keys at once, about once for many calls. What a replica does not need is given
+/// back within about a second.
+///
+/// A replica that has not asked yet, or has used up its lease, may spend what the shared bucket held when it last
+/// answered; it owes that. So all replicas together pass at most burst + rate × time + (replicas - 1) × burst, the
+/// last only if all of them spend a whole burst before the first answer, a few milliseconds. It is paid back before
+/// anything else passes: over a longer time the limit holds exactly. While Redis is down each replica grants the
+/// whole limit.
 #[derive(Clone, Debug)]
 pub struct RateLimiter {
     shared: Arc<Shared>,
@@ -61,20 +85,44 @@ struct Shared {
     hasher: RandomState,
     shards: Vec<Mutex<Shard>>,
     keys_per_shard: usize,
+    /// Where keys ask for their shared bucket, if there is one.
+    desk: Option<mpsc::Sender<Wish>>,
 }
 
-/// When each bucket is full again, in nanoseconds since 1970.
-type Shard = HashMap<LimitKey, i64, RandomState>;
+type Shard = HashMap<LimitKey, Bucket, RandomState>;
+
+#[derive(Debug)]
+struct Bucket {
+    /// When it is full again, in nanoseconds since 1970.
+    full_at: i64,
+    share: Share,
+}
+
+/// A refused call is not told to come back sooner than an answer may be there.
+const SOONEST: Duration = Duration::from_millis(5);
 
 impl RateLimiter {
     pub(crate) fn new() -> Self {
-        Self::with_capacity(CAPACITY)
+        Self::with_capacity(CAPACITY, None)
     }
 
-    fn with_capacity(keys: usize) -> Self {
+    /// Makes a limiter whose buckets are also shared through Redis.
+    pub(crate) fn in_redis(server: Server, tasks: &Tasks) -> Self {
+        let (desk, wishes) = mpsc::channel(desk::QUEUE);
+        let limiter = Self::with_capacity(CAPACITY, Some(desk));
+        let desk = Desk::new(server, limiter.clone(), wishes);
+        let shutdown = tasks.shutdown_token();
+        tasks.spawn("coordination.rate_limits", async move {
+            desk.run(shutdown).await;
+            Ok::<_, std::convert::Infallible>(())
+        });
+        limiter
+    }
+
+    fn with_capacity(keys: usize, desk: Option<mpsc::Sender<Wish>>) -> Self {
         let hasher = RandomState::new();
         let shards = (0..SHARDS).map(|_| Mutex::new(HashMap::with_hasher(hasher.clone()))).collect();
-        Self { shared: Arc::new(Shared { hasher, shards, keys_per_shard: keys.div_ceil(SHARDS) }) }
+        Self { shared: Arc::new(Shared { hasher, shards, keys_per_shard: keys.div_ceil(SHARDS), desk }) }
     }
 
     /// Takes one token, or tells when to come back.
@@ -87,29 +135,59 @@ impl RateLimiter {
         let now = now.timestamp_micros().saturating_mul(1000);
 
         let mut shard = self.shard(key);
-        let stored = shard.get_mut(key);
-        let full_at = stored.as_deref().copied().unwrap_or(now);
-        // Not before now: an idle bucket does not grow beyond its depth. Not beyond an empty bucket: a clock that
-        // was set back, or a limit that was lowered, locks nobody out for longer than one interval.
-        let full_at = full_at.clamp(now, now.saturating_add(depth));
-        let next = full_at.saturating_add(interval);
-        let wait = next.saturating_sub(now).saturating_sub(depth);
-        let passes = wait <= 0;
-        if let Some(stored) = stored {
-            *stored = if passes { next } else { full_at };
-        } else {
-            // A new bucket is full, so the token is there.
+        let Some(bucket) = shard.get_mut(key) else {
+            // A new bucket is full and knows of no other replica, so the token is there.
             if shard.len() >= self.shared.keys_per_shard {
                 make_room(&mut shard, now);
             }
-            shard.insert(key.clone(), next);
-        }
-        if passes {
+            let mut bucket = Bucket { full_at: now.saturating_add(interval), share: Share::default() };
+            // Nothing is known yet that could refuse it.
+            let _ = self.spend_shared(key, limit, &mut bucket.share);
+            shard.insert(key.clone(), bucket);
             return Ok(());
+        };
+        // Not before now: an idle bucket does not grow beyond its depth. Not beyond an empty bucket: a clock that
+        // was set back, or a limit that was lowered, locks nobody out for longer than one interval.
+        bucket.full_at = bucket.full_at.clamp(now, now.saturating_add(depth));
+        let next = bucket.full_at.saturating_add(interval);
+        let wait = next.saturating_sub(now).saturating_sub(depth);
+        if wait > 0 {
+            // Rounded up to what the clock can tell.
+            let micros = u64::try_from(wait).unwrap_or_default().div_ceil(1000);
+            return Err(Limited { retry_after: Duration::from_micros(micros) });
         }
-        // Rounded up to what the clock can tell.
-        let micros = u64::try_from(wait).unwrap_or_default().div_ceil(1000);
-        Err(Limited { retry_after: Duration::from_micros(micros) })
+        self.spend_shared(key, limit, &mut bucket.share)?;
+        bucket.full_at = next;
+        Ok(())
+    }
+
+    /// Spends a token of the shared bucket, if there is one, and asks ahead of need.
+    fn spend_shared(&self, key: &LimitKey, limit: Limit, share: &mut Share) -> Result<(), Limited> {
+        let Some(desk) = &self.shared.desk else { return Ok(()) };
+        let spent = share.spend();
+        if share.wants_to_ask() {
+            // Without room the next call asks.
+            let wish = Wish { key: key.clone(), limit, at: share.ask_at() };
+            share.set_asked(desk.try_send(wish).is_ok());
+        }
+        spent.map_err(|until| {
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            Limited { retry_after: left.unwrap_or_default().max(SOONEST) }
+        })
+    }
+
+    /// Changes what is known of a key's shared bucket, unless the key was forgotten.
+    fn with_share<T>(&self, key: &LimitKey, change: impl FnOnce(&mut Share) -> T) -> Option<T> {
+        self.shard(key).get_mut(key).map(|bucket| change(&mut bucket.share))
+    }
+
+    /// Lets the local buckets decide alone.
+    fn forget_shares(&self) {
+        for shard in &self.shared.shards {
+            for bucket in lock(shard).values_mut() {
+                bucket.share = Share::default();
+            }
+        }
     }
 
     fn shard(&self, key: &LimitKey) -> std::sync::MutexGuard<'_, Shard> {
@@ -122,75 +200,16 @@ impl RateLimiter {
 /// Forgets full buckets, and if all are in use an eighth of them, the fullest.
 fn make_room(shard: &mut Shard, now: i64) {
     let before = shard.len();
-    shard.retain(|_, full_at| *full_at > now);
+    shard.retain(|_, bucket| bucket.full_at > now);
     if shard.len() < before {
         return;
     }
-    let mut times: Vec<i64> = shard.values().copied().collect();
+    let mut times: Vec<i64> = shard.values().map(|bucket| bucket.full_at).collect();
     let eighth = times.len() / 8;
     let (_, limit, _) = times.select_nth_unstable(eighth);
     let limit = *limit;
-    shard.retain(|_, full_at| *full_at > limit);
+    shard.retain(|_, bucket| bucket.full_at > limit);
 }
 
 #[cfg(test)]
-mod tests {
-    use chrono::TimeDelta;
-
-    use super::*;
-
-    const LIMIT: Limit = Limit { per_minute: 60, burst: 3 };
-
-    fn start() -> DateTime<Utc> {
-        DateTime::from_timestamp(1_800_000_000, 0).unwrap()
-    }
-
-    fn keys(limiter: &RateLimiter) -> usize {
-        limiter.shared.shards.iter().map(|shard| lock(shard).len()).sum()
-    }
-
-    #[test]
-    fn memory_stays_bounded_and_an_empty_bucket_is_not_forgotten_for_fuller_ones() {
-        let limiter = RateLimiter::with_capacity(SHARDS * 8);
-        let empty = LimitKey::new("principal", "greedy");
-        for _ in 0..3 {
-            limiter.try_acquire(&empty, LIMIT, start()).unwrap();
-        }
-        for n in 0..10_000 {
-            limiter.try_acquire(&LimitKey::new("principal", &n.to_string()), LIMIT, start()).unwrap();
-        }
-        assert!(keys(&limiter) <= SHARDS * 8, "{}", keys(&limiter));
-        assert!(limiter.try_acquire(&empty, LIMIT, start()).is_err());
-    }
-
-    #[test]
-    fn idle_keys_make_room() {
-        let limiter = RateLimiter::with_capacity(SHARDS * 8);
-        let later = start() + TimeDelta::minutes(1);
-        for n in 0..10_000 {
-            limiter.try_acquire(&LimitKey::new("idle", &n.to_string()), LIMIT, start()).unwrap();
-        }
-        for n in 0..10_000 {
-            limiter.try_acquire(&LimitKey::new("idle", &n.to_string()), LIMIT, later).unwrap();
-        }
-        assert!(keys(&limiter) <= SHARDS * 8);
-    }
-
-    #[test]
-    fn threads_together_get_no_more_than_the_burst() {
-        let limiter = RateLimiter::new();
-        let limit = Limit { per_minute: 1, burst: 100 };
-        let key = LimitKey::new("principal", "p");
-        let passed: usize = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..4)
-                .map(|_| {
-                    scope.spawn(|| {
-                        (0..100).filter(|_| limiter.try_acquire(&key, limit, start()).is_ok()).count()
-                    })
-                })
-                .collect();
-            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
-        });
-        assert_eq!(passed, 100);
-    }
-}
+mod tests;

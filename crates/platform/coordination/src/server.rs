@@ -9,6 +9,8 @@ mod dial;
 mod keeper;
 mod keys;
 mod metrics;
+#[cfg(test)]
+mod tests;
 
 use std::{sync::Arc, time::Duration};
 

@@ -7,14 +7,15 @@ use portico_ids::{Rng as _, SystemRng};
 use portico_process::Tasks;
 use portico_settings::Secret;
 use portico_telemetry::Metrics;
-use redis::aio::MultiplexedConnection;
+use redis::{Value, aio::MultiplexedConnection};
 
-use super::Suite;
+use super::{Suite, eventually};
 use crate::{Coordination, CoordinationDeps, CoordinationSettings, StreamSettings, server::Keys};
 
 /// One process of a deployment.
 pub(crate) struct Replica {
     pub(crate) coordination: Coordination,
+    pub(crate) metrics: Metrics,
     pub(crate) tasks: Tasks,
     pub(crate) streams: StreamSettings,
     url: String,
@@ -72,13 +73,42 @@ impl Replica {
         };
         let coordination = Coordination::connect_with(settings, deps, streams.clone()).unwrap();
         let (url, deployment) = (url.to_owned(), deployment.to_owned());
-        Self { coordination, tasks, streams, url, deployment }
+        Self { coordination, metrics, tasks, streams, url, deployment }
     }
 
     pub(super) fn suite(&self) -> Suite<impl AsyncFn(Duration)> {
         let unit = Duration::from_millis(500);
         let pass = async |time: Duration| tokio::time::sleep(time).await;
         Suite { backend: self.coordination.clone(), streams: self.streams.clone(), unit, pass }
+    }
+
+    pub(crate) async fn is_up(&self) {
+        eventually("Redis is up", async || self.metric("portico_coordination_up") == 1).await;
+    }
+
+    pub(crate) async fn is_down(&self) {
+        eventually("Redis is down", async || self.metric("portico_coordination_up") == 0).await;
+    }
+
+    /// How many questions were answered for a capability.
+    pub(crate) fn asked(&self, capability: &str) -> usize {
+        self.metric(&format!("portico_coordination_operation_seconds_count{{capability=\"{capability}\"}}"))
+    }
+
+    /// The value of a metric; 0 as long as it has none.
+    pub(crate) fn metric(&self, name: &str) -> usize {
+        let page = self.metrics.render();
+        let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.map_or(0, |value| value.parse().unwrap())
+    }
+
+    pub(crate) fn key(&self, kind: &str, name: &str) -> String {
+        Keys::new(&self.deployment).name(kind, &[name])
+    }
+
+    pub(crate) async fn command(&self, words: &[&str]) -> Value {
+        let mut command = redis::cmd(words[0]);
+        command.arg(&words[1..]).query_async(&mut self.raw().await).await.unwrap()
     }
 
     /// A connection of the test's own.

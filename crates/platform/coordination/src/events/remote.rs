@@ -30,7 +30,7 @@ const ACK: Operation = Operation::repeatable(CAPABILITY, "ack");
 const DEAD_LETTERS: Operation = Operation::repeatable(CAPABILITY, "dead_letters");
 
 /// How long a consumer waits for the bell before it looks by itself.
-const LISTEN: Duration = Duration::from_secs(5);
+pub(super) const LISTEN: Duration = Duration::from_secs(5);
 /// After this time a group forgets a consumer that has nothing pending.
 const FORGET: Duration = Duration::from_hours(24);
 /// Pause after an answer of Redis that was an error, for example while it has no memory left.

@@ -1,0 +1,94 @@
+//! A Redis of one test, which it may stop, kill and empty.
+
+use std::{path::Path, process::Stdio, time::Duration};
+
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+use super::in_redis;
+
+/// A server that ends with the test.
+pub(crate) struct OwnServer {
+    child: Child,
+    dir: TempDir,
+    port: u16,
+    options: Vec<String>,
+    url: String,
+}
+
+impl OwnServer {
+    /// Starts a server; nothing, with a notice, where there is no Redis to test with.
+    pub(crate) async fn start() -> Option<Self> {
+        Self::start_with(|_| Vec::new()).await
+    }
+
+    /// Starts a server with further options, for which files may be written into its directory.
+    pub(crate) async fn start_with(options: impl FnOnce(&Path) -> Vec<String>) -> Option<Self> {
+        in_redis::url()?;
+        let dir = tempfile::tempdir().unwrap();
+        let options = options(dir.path());
+        // Somebody may take the port between looking and starting, hence several attempts.
+        for _ in 0..5 {
+            let port = free_port();
+            let mut child = run(dir.path(), port, &options);
+            if answers(&mut child, port).await {
+                return Some(Self { child, dir, port, options, url: format!("redis://127.0.0.1:{port}") });
+            }
+        }
+        panic!("redis-server does not start");
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Ends the server at once; what it held is lost.
+    pub(crate) async fn kill(&mut self) {
+        self.child.kill().await.unwrap();
+    }
+
+    pub(crate) async fn start_again(&mut self) {
+        self.child = run(self.dir.path(), self.port, &self.options);
+        assert!(answers(&mut self.child, self.port).await, "redis-server does not start again");
+    }
+
+    /// Lets the server hang with its connections open (`STOP`) or go on (`CONT`).
+    pub(crate) async fn signal(&self, signal: &str) {
+        let pid = self.child.id().unwrap().to_string();
+        let sent = Command::new("kill").arg(format!("-{signal}")).arg(pid).status().await.unwrap();
+        assert!(sent.success());
+    }
+}
+
+pub(crate) fn free_port() -> u16 {
+    std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+}
+
+fn run(dir: &Path, port: u16, options: &[String]) -> Child {
+    Command::new("redis-server")
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+        .arg("--dir")
+        .arg(dir)
+        .args(options)
+        .stdout(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("redis-server is in the PATH")
+}
+
+/// Waits until the server listens; false if it has ended instead.
+async fn answers(child: &mut Child, port: u16) -> bool {
+    let give_up = tokio::time::Instant::now() + Duration::from_secs(10);
+    while child.try_wait().unwrap().is_none() {
+        assert!(tokio::time::Instant::now() < give_up, "redis-server does not listen");
+        if tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    false
+}

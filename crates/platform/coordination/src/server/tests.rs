@@ -1,0 +1,235 @@
+//! What happens when Redis fails, on a real one.
+
+use std::{path::Path, time::Duration};
+
+use bytes::Bytes;
+use portico_process::Readiness;
+use portico_settings::Secret;
+use tokio::time::{Instant, timeout};
+
+use super::DEADLINE;
+use crate::{
+    CoordinationError, CoordinationSettings, StreamSettings,
+    contract::{
+        eventually,
+        in_redis::{self, Replica},
+        own_server::{OwnServer, free_port},
+    },
+};
+
+const MINUTE: Duration = Duration::from_mins(1);
+const A: Bytes = Bytes::from_static(b"a");
+
+async fn own() -> Option<(OwnServer, Replica)> {
+    let server = OwnServer::start().await?;
+    let replica = Replica::of(server.url(), "d");
+    replica.is_up().await;
+    Some((server, replica))
+}
+
+fn unavailable<T>(result: &Result<T, CoordinationError>) -> bool {
+    matches!(result, Err(CoordinationError::Unavailable { .. }))
+}
+
+#[tokio::test]
+async fn s0_14_an_emptied_redis_loses_what_it_held_and_everything_goes_on() {
+    let Some((_server, replica)) = own().await else { return };
+    let (map, leases) = (replica.coordination.ttl_map("m"), replica.coordination.leases());
+    let (events, mailbox) = (replica.coordination.events(), replica.coordination.mailbox());
+    let consumer = events.subscribe("t", "g", "1").await.unwrap();
+    let mut inbox = mailbox.receive("owner").await.unwrap();
+    map.put("k", A, MINUTE).await.unwrap();
+    let lease = leases.acquire("l", "a", MINUTE).await.unwrap().unwrap();
+    events.publish("t", "lost", A).await.unwrap();
+
+    replica.command(&["FLUSHALL"]).await;
+
+    assert_eq!(map.get("k").await.unwrap(), None);
+    map.put("k", A, MINUTE).await.unwrap();
+    assert_eq!(leases.renew(&lease, MINUTE).await.unwrap(), None);
+    let next = leases.acquire("l", "b", MINUTE).await.unwrap().unwrap();
+    assert!(next.fence > lease.fence, "fences grow though the last one was forgotten");
+    // The group is gone; taking makes it anew, with what was published before that.
+    events.publish("t", "kept", A).await.unwrap();
+    let event = consumer.next().await.unwrap();
+    assert_eq!((event.key.as_str(), event.attempt), ("kept", 1));
+    consumer.ack(event.id).await.unwrap();
+    mailbox.send("owner", A).await.unwrap();
+    assert_eq!(inbox.next().await, Some(A));
+}
+
+#[tokio::test]
+async fn s0_14_a_redis_that_died_and_came_back_is_used_again() {
+    let Some((mut server, replica)) = own().await else { return };
+    let (map, events) = (replica.coordination.ttl_map("m"), replica.coordination.events());
+    let mailbox = replica.coordination.mailbox();
+    let consumer = events.subscribe("t", "g", "1").await.unwrap();
+    let mut inbox = mailbox.receive("owner").await.unwrap();
+
+    server.kill().await;
+    replica.is_down().await;
+    let began = Instant::now();
+    let refused = map.put("k", A, MINUTE).await;
+    assert!(unavailable(&refused), "{refused:?}");
+    assert!(unavailable(&events.publish("t", "k", A).await));
+    assert!(unavailable(&mailbox.send("owner", A).await));
+    assert!(unavailable(&mailbox.receive("another").await));
+    assert!(unavailable(&replica.coordination.leases().acquire("l", "a", MINUTE).await));
+    assert!(began.elapsed() < DEADLINE * 5, "{:?}", began.elapsed());
+    // Subscribing and waiting outlast the outage.
+    let late = events.subscribe("t", "late", "1").await.unwrap();
+    assert!(timeout(Duration::from_millis(100), consumer.next()).await.is_err());
+
+    server.start_again().await;
+    replica.is_up().await;
+    events.publish("t", "after", A).await.unwrap();
+    for consumer in [&consumer, &late] {
+        assert_eq!(timeout(MINUTE, consumer.next()).await.unwrap().unwrap().key, "after");
+    }
+    mailbox.send("owner", A).await.unwrap();
+    assert_eq!(inbox.next().await, Some(A), "the receiver listens again");
+    map.put("k", A, MINUTE).await.unwrap();
+    assert_eq!(map.get("k").await.unwrap(), Some(A));
+    assert!(replica.metric("portico_coordination_connections_total") >= 2);
+}
+
+#[tokio::test]
+async fn s0_14_a_redis_that_hangs_costs_a_deadline_and_then_nothing() {
+    let Some((server, replica)) = own().await else { return };
+    let map = replica.coordination.ttl_map("m");
+    map.put("k", A, MINUTE).await.unwrap();
+    server.signal("STOP").await;
+    let began = Instant::now();
+    assert!(unavailable(&map.get("k").await));
+    assert!(began.elapsed() < DEADLINE * 3, "{:?}", began.elapsed());
+    replica.is_down().await;
+    eventually("questions fail at once", async || {
+        let began = Instant::now();
+        unavailable(&map.get("k").await) && began.elapsed() < DEADLINE / 5
+    })
+    .await;
+    server.signal("CONT").await;
+    eventually("it answers again", async || map.get("k").await.is_ok_and(|value| value == Some(A))).await;
+}
+
+#[tokio::test]
+async fn s0_14_a_cut_connection_is_not_seen_by_what_may_be_repeated() {
+    let Some((_server, replica)) = own().await else { return };
+    let (map, mailbox) = (replica.coordination.ttl_map("m"), replica.coordination.mailbox());
+    let mut inbox = mailbox.receive("owner").await.unwrap();
+    for n in 0..20 {
+        map.put("k", A, MINUTE).await.unwrap();
+        replica.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
+        assert_eq!(map.get("k").await.unwrap(), Some(A), "cut {n}");
+    }
+    eventually("the receiver listens again", async || mailbox.send("owner", A).await.is_ok()).await;
+    assert_eq!(inbox.next().await, Some(A));
+    assert!(replica.metric("portico_coordination_connections_total") > 20);
+}
+
+#[tokio::test]
+async fn a_process_starts_without_redis_and_is_ready_once_it_was_there() {
+    let Some(mut server) = OwnServer::start().await else { return };
+    server.kill().await;
+    let replica = Replica::of(server.url(), "d");
+    let readiness = Readiness::new();
+    replica.coordination.watch_health(readiness.check("redis"), &replica.tasks);
+    let reason = || readiness.snapshot().pop().unwrap().reason.unwrap_or_default();
+    eventually("it says why", async || reason().contains("Redis cannot be reached")).await;
+    assert!(unavailable(&replica.coordination.ttl_map("m").get("k").await));
+
+    server.start_again().await;
+    eventually("it is ready", async || readiness.is_ready()).await;
+    server.kill().await;
+    replica.is_down().await;
+    assert!(readiness.is_ready(), "a replica without Redis still serves what it can");
+}
+
+#[tokio::test]
+async fn a_name_that_leads_nowhere_is_an_error_and_not_a_wait() {
+    if in_redis::url().is_none() {
+        return;
+    }
+    let replica = Replica::of(&format!("redis://127.0.0.1:{}", free_port()), "d");
+    let began = Instant::now();
+    assert!(unavailable(&replica.coordination.ttl_map("m").get("k").await));
+    assert!(began.elapsed() < DEADLINE * 2);
+}
+
+#[tokio::test]
+async fn after_shutdown_the_last_connection_serves_what_is_being_finished() {
+    let Some((_server, replica)) = own().await else { return };
+    let (map, mailbox) = (replica.coordination.ttl_map("m"), replica.coordination.mailbox());
+    drop(mailbox.receive("gone").await.unwrap());
+    replica.tasks.trigger_shutdown();
+    assert!(replica.tasks.wait(Duration::from_secs(5)).await.is_clean());
+    map.put("k", A, MINUTE).await.unwrap();
+    assert_eq!(map.take("k").await.unwrap(), Some(A));
+    let began = Instant::now();
+    // Nobody keeps the channels any more, so it is not known whether the box is closed; only no time is lost.
+    let _ = mailbox.send("gone", A).await;
+    assert!(unavailable(&mailbox.receive("new").await));
+    assert!(began.elapsed() < DEADLINE * 3);
+}
+
+/// Certificates for localhost, signed by an authority of their own.
+fn certificates(dir: &Path) {
+    let issuer_key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let ca = params.self_signed(&issuer_key).unwrap();
+    let issuer = rcgen::Issuer::new(params, issuer_key);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let leaf = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    let leaf = leaf.signed_by(&key, &issuer).unwrap();
+    for (name, pem) in [("ca.pem", ca.pem()), ("leaf.pem", leaf.pem()), ("key.pem", key.serialize_pem())] {
+        std::fs::write(dir.join(name), pem).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn tls_needs_the_authority_and_a_rotated_password_is_read_again() {
+    portico_process::install_crypto_provider();
+    let port = free_port();
+    let options = |dir: &Path| {
+        certificates(dir);
+        let file = |name: &str| dir.join(name).to_str().unwrap().to_owned();
+        let words = ["--tls-port", &port.to_string(), "--tls-auth-clients", "no", "--requirepass", "first"];
+        let mut options: Vec<String> = words.map(str::to_owned).into();
+        for (option, name) in
+            [("--tls-ca-cert-file", "ca.pem"), ("--tls-cert-file", "leaf.pem"), ("--tls-key-file", "key.pem")]
+        {
+            options.extend([option.to_owned(), file(name)]);
+        }
+        options
+    };
+    let Some(server) = OwnServer::start_with(options).await else { return };
+    let secret = server.dir().join("url");
+    let write =
+        |password: &str| std::fs::write(&secret, format!("rediss://:{password}@localhost:{port}\n")).unwrap();
+    write("first");
+    let settings = |ca: Option<&str>| CoordinationSettings {
+        redis_url: Some(Secret::file(&secret)),
+        ca: ca.map(|ca| server.dir().join(ca)),
+    };
+    let connect = |ca| Replica::connect(&settings(ca), server.url(), "d", StreamSettings::default());
+
+    // The system's authorities do not vouch for it.
+    let stranger = connect(None);
+    let refused = stranger.coordination.ttl_map("m").get("k").await;
+    assert!(unavailable(&refused), "{refused:?}");
+    assert!(!format!("{refused:?}").contains("first"), "{refused:?}");
+
+    let replica = connect(Some("ca.pem"));
+    replica.is_up().await;
+    let map = replica.coordination.ttl_map("m");
+    map.put("k", A, MINUTE).await.unwrap();
+
+    let mut admin =
+        redis::Client::open(server.url().replace("127", ":first@127")).unwrap().get_connection().unwrap();
+    redis::cmd("CONFIG").arg(&["SET", "requirepass", "second"]).exec(&mut admin).unwrap();
+    redis::cmd("CLIENT").arg(&["KILL", "TYPE", "normal", "SKIPME", "yes"]).exec(&mut admin).unwrap();
+    eventually("the old password is refused", async || unavailable(&map.get("k").await)).await;
+    write("second");
+    eventually("the new one is used", async || map.get("k").await.is_ok_and(|value| value == Some(A))).await;
+}
