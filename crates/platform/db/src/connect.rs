@@ -63,6 +63,12 @@ pub enum OpenError {
     /// The server refuses this user, password or database: waiting does not help.
     #[error("the database refuses the connection: check user, password and database name in its URL")]
     Refused(#[source] sqlx::Error),
+    /// No agreement on TLS, or a certificate that is not trusted: waiting does not help.
+    #[error(
+        "the database and this program do not agree on TLS: check sslmode and sslrootcert in its URL, and that its \
+         certificate is valid for the host in it"
+    )]
+    Tls(#[source] sqlx::Error),
     /// The database does not answer now.
     #[error("the database cannot be reached")]
     Unreachable(#[source] sqlx::Error),
@@ -162,9 +168,21 @@ fn make_private(path: &Path) -> std::io::Result<()> {
 
 /// Class 28 is invalid authorization, 3D000 an unknown database (PostgreSQL Appendix A).
 fn refused_or_unreachable(error: sqlx::Error) -> OpenError {
+    // A certificate that is not trusted shows as data that makes no sense.
+    let handshake = match &error {
+        sqlx::Error::Tls(_) => true,
+        sqlx::Error::Io(source) => source.kind() == std::io::ErrorKind::InvalidData,
+        _ => false,
+    };
+    if handshake {
+        return OpenError::Tls(error);
+    }
     let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     match code.as_deref() {
         Some(code) if code.starts_with("28") || code == "3D000" => OpenError::Refused(error),
         _ => OpenError::Unreachable(error),
     }
 }
+
+#[cfg(test)]
+mod tests;

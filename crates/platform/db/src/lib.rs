@@ -74,6 +74,7 @@
 mod connect;
 mod data_dir;
 mod db;
+mod duty;
 mod error;
 pub mod idempotency;
 mod migrate;
@@ -81,6 +82,7 @@ pub mod outbox;
 mod page;
 pub mod revision;
 mod row;
+pub mod sealed;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod wait;
@@ -88,9 +90,11 @@ mod wait;
 pub use connect::{DbSettings, OpenError};
 pub use data_dir::{DataDirError, DataDirLock};
 pub use db::{BeginWrite, Conn, Db, Tx};
+pub use duty::Duty;
 pub use error::StoreError;
 pub use migrate::{
-    MigrateError, Migrated, Migration, Schema, TABLES_POSTGRES, TABLES_SQLITE, migrate, verify,
+    MigrateError, Migrated, Migration, Schema, SchemaMismatch, TABLES_POSTGRES, TABLES_SQLITE, check_schema,
+    migrate,
 };
 pub use page::{InvalidPageToken, PageToken};
 pub use row::{AnyRow, Column, FromRow, Row, read, scalar};

@@ -82,18 +82,6 @@ pub enum MigrateError {
         /// The newest version that this program has.
         known: i64,
     },
-    /// The database lacks migrations that this program needs.
-    #[error(
-        "the database schema `{schema}` has version {found}, this program needs {known}: run the migrator first"
-    )]
-    SchemaOlder {
-        /// Whose tables.
-        schema: &'static str,
-        /// The version that the database has.
-        found: i64,
-        /// The version that this program needs.
-        known: i64,
-    },
     /// An applied migration has another text than the one in this program.
     #[error(
         "migration {version} of schema `{schema}` was applied with another text than this program has: \
@@ -149,7 +137,6 @@ impl MigrateError {
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::SchemaNewer { .. } => "schema_newer",
-            Self::SchemaOlder { .. } => "schema_older",
             Self::ChecksumMismatch { .. } => "migration_checksum_mismatch",
             Self::Unknown { .. } => "migration_unknown",
             Self::ServerTooOld { .. } => "postgres_too_old",
@@ -157,6 +144,58 @@ impl MigrateError {
             Self::Store { .. } => "database_error",
         }
     }
+}
+
+/// Why this program cannot work on a schema as it is.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SchemaMismatch {
+    /// The database lacks migrations that this program needs.
+    #[error(
+        "the database schema `{schema}` has version {found}, this program needs {known}: run the migrator of this \
+         release first"
+    )]
+    Older {
+        /// Whose tables.
+        schema: &'static str,
+        /// The version that the database has.
+        found: i64,
+        /// The version that this program needs.
+        known: i64,
+    },
+    /// A newer release migrated this database.
+    #[error(
+        "the database schema `{schema}` has version {found}, newer than this program knows ({known}): this binary is \
+         too old, run the release that migrated the database, or a newer one"
+    )]
+    Newer {
+        /// Whose tables.
+        schema: &'static str,
+        /// The version that the database has.
+        found: i64,
+        /// The newest version that this program has.
+        known: i64,
+    },
+    /// A migration was applied with another text.
+    #[error(
+        "migration {version} of schema `{schema}` was applied with another text than this program has: \
+         run an official release, or restore the database from a backup"
+    )]
+    Altered {
+        /// Whose tables.
+        schema: &'static str,
+        /// Which migration.
+        version: i64,
+    },
+    /// The history cannot be read now.
+    #[error("the version of the database schema `{schema}` cannot be read")]
+    Unreadable {
+        /// Whose tables.
+        schema: &'static str,
+        /// What went wrong; waiting helps if it is [`StoreError::Unavailable`].
+        #[source]
+        source: StoreError,
+    },
 }
 
 /// Applies what is missing, all of it or nothing.
@@ -170,32 +209,36 @@ pub async fn migrate(db: &Db, schema: &Schema) -> Result<Migrated, MigrateError>
     }
 }
 
-/// Checks that the schema is exactly as new as this program: for services that leave migrating to the migrator.
-pub async fn verify(db: &Db, schema: &Schema) -> Result<(), MigrateError> {
+/// Checks that the tables are those that this program was written for, without changing anything: for services,
+/// which leave migrating to the migrator.
+pub async fn check_schema(db: &Db, schema: &Schema) -> Result<(), SchemaMismatch> {
     let run = Run { schema: schema.name, known: schema.for_driver(db) };
+    let unreadable = |source| SchemaMismatch::Unreadable { schema: run.schema, source };
     let applied = on_db!(db, pool => {
-        let mut conn = pool.acquire().await.map_err(|e| run.store(e))?;
+        let mut conn = pool.acquire().await.map_err(|error| unreadable(error.into()))?;
         // A schema that was never migrated has no history table; reading it would only say so less clearly.
         match conn.list_applied_migrations(HISTORY).await {
             Ok(applied) => applied,
             Err(SqlxMigrateError::Execute(error)) if is_missing_table(&error) => Vec::new(),
-            Err(error) => return Err(run.explain(error)),
+            Err(SqlxMigrateError::Execute(error)) => return Err(unreadable(error.into())),
+            Err(error) => return Err(unreadable(sqlx::Error::Migrate(Box::new(error)).into())),
         }
     });
     let found = applied.iter().map(|m| m.version).max().unwrap_or(0);
-    run.refuse_newer(found)?;
-    let known = run.newest();
+    let (schema, known) = (run.schema, run.newest());
+    if found > known {
+        return Err(SchemaMismatch::Newer { schema, found, known });
+    }
     if found < known {
-        return Err(MigrateError::SchemaOlder { schema: run.schema, found, known });
+        return Err(SchemaMismatch::Older { schema, found, known });
     }
-    let migrator = run.migrator();
-    for migration in migrator.iter() {
-        let same = applied.iter().any(|a| a.version == migration.version && a.checksum == migration.checksum);
-        if !same {
-            return Err(MigrateError::ChecksumMismatch { schema: run.schema, version: migration.version });
-        }
+    let differs = |migration: &&SqlxMigration| {
+        !applied.iter().any(|a| a.version == migration.version && a.checksum == migration.checksum)
+    };
+    match run.migrator().iter().find(differs) {
+        Some(migration) => Err(SchemaMismatch::Altered { schema, version: migration.version }),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 fn is_missing_table(error: &sqlx::Error) -> bool {

@@ -218,7 +218,8 @@ pub async fn rewrap(
         match column.rewrap(sealer, row) {
             Ok(None) => {}
             Ok(Some(value)) => {
-                done.rewrapped += u32::from(column.replace(conn.reborrow(), row, &value).await?)
+                let replaced = column.replace(conn.reborrow(), row, &value).await?;
+                done.rewrapped += u32::from(replaced);
             }
             Err(error) => {
                 tracing::error!(db.table = column.table, %error, "a sealed value cannot be wrapped with the new key");

@@ -2,6 +2,8 @@
 
 #![expect(clippy::missing_panics_doc, clippy::expect_used, reason = "a test that has no database has failed")]
 
+mod server;
+
 use std::{
     hash::{BuildHasher, RandomState},
     time::Duration,
@@ -10,7 +12,9 @@ use std::{
 use secrecy::SecretString;
 use tempfile::TempDir;
 
-use crate::{Db, DbSettings, Migration, Schema, TABLES_POSTGRES, TABLES_SQLITE, migrate, on_db};
+use crate::{Db, DbSettings, Migration, OpenError, Schema, TABLES_POSTGRES, TABLES_SQLITE, migrate, on_db};
+
+pub use server::{OwnPostgres, ServerTls};
 
 /// Keeps a test's database until it is dropped.
 #[derive(Debug)]
@@ -104,6 +108,12 @@ impl Drop for Guard {
         });
         let _ = thread.join();
     }
+}
+
+/// Connects to a server of the test's own, with the given parameters in its URL.
+pub async fn connect(server: &OwnPostgres, parameters: &str, schema: &Schema) -> Result<Db, OpenError> {
+    let settings = DbSettings { max_connections: 3, acquire_timeout_seconds: 2, ..DbSettings::default() };
+    Db::connect(&SecretString::from(server.url(parameters)), &settings, schema).await
 }
 
 /// Runs statements as they are, on either driver.

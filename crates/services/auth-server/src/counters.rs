@@ -13,6 +13,7 @@ pub(crate) struct Counters {
     pub(crate) sign_ins_refused: Counter,
     pub(crate) refresh_reuses: Counter,
     pub(crate) clients_registered: Counter,
+    pub(crate) rows_rewrapped: Counter,
     pub(crate) calls: Calls,
 }
 
@@ -32,6 +33,11 @@ impl Counters {
                 "portico_auth_clients_registered",
                 "Clients that registered themselves",
                 &counters.clients_registered,
+            ),
+            (
+                "portico_auth_rows_rewrapped",
+                "Sealed rows wrapped with a newer key of the ring",
+                &counters.rows_rewrapped,
             ),
         ] {
             metrics.register(name, help, counter.clone());

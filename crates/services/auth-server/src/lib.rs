@@ -14,6 +14,8 @@ mod limits;
 mod oauth;
 mod pages;
 mod passwords;
+mod peers;
+mod restored;
 mod rpc;
 mod schema;
 mod seed;
@@ -23,15 +25,17 @@ mod signing_keys;
 mod store;
 mod tokens;
 mod trust;
+mod upkeep;
 
 #[cfg(test)]
 mod tests;
 
 pub use passwords::generate as generate_password;
+pub use restored::{RestoredError, after_restore};
 pub use schema::schema;
 pub use seed::{
-    AdministratorSeed, SeedError, SeedTools, Seeded, SeededAdministrator, ServiceCredentials,
-    ensure_cli_client, ensure_service_account, seed,
+    AdministratorSeed, SeedError, SeedTools, Seeded, SeededAdministrator, ServiceAccountSeed,
+    ServiceCredentials, ensure_cli_client, ensure_service_account, seed, seed_service_account,
 };
 pub use server::{AuthServer, BuildError, Dependencies};
 pub use settings::{

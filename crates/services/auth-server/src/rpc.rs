@@ -13,6 +13,7 @@ mod grants;
 mod paging;
 mod repeat;
 mod roles;
+mod sealing;
 mod service_accounts;
 mod signing_keys;
 mod trust;
@@ -48,6 +49,7 @@ pub(crate) fn routes(app: &Shared, callers: &CallerLayer, tasks: &Tasks) -> Rout
         .add_service(proto::service_account_service_server::ServiceAccountServiceServer::new(rpc.clone()))
         .add_service(proto::client_service_server::ClientServiceServer::new(rpc.clone()))
         .add_service(proto::signing_key_service_server::SigningKeyServiceServer::new(rpc.clone()))
+        .add_service(proto::sealing_service_server::SealingServiceServer::new(rpc.clone()))
         .add_service(proto::audit_service_server::AuditServiceServer::new(rpc.clone()))
         .add_service(proto::trust_service_server::TrustServiceServer::new(rpc));
     callers.protect(routes)

@@ -5,16 +5,30 @@ use portico_db::{Migration, Schema};
 /// The auth-server's schema.
 static SCHEMA: Schema = Schema {
     name: "auth_server",
-    postgres: &[Migration {
-        version: 1,
-        name: "initial",
-        sql: include_str!("../../../../migrations/auth-server/postgres/0001_initial.sql"),
-    }],
-    sqlite: &[Migration {
-        version: 1,
-        name: "initial",
-        sql: include_str!("../../../../migrations/auth-server/sqlite/0001_initial.sql"),
-    }],
+    postgres: &[
+        Migration {
+            version: 1,
+            name: "initial",
+            sql: include_str!("../../../../migrations/auth-server/postgres/0001_initial.sql"),
+        },
+        Migration {
+            version: 2,
+            name: "audit retention",
+            sql: include_str!("../../../../migrations/auth-server/postgres/0002_audit_retention.sql"),
+        },
+    ],
+    sqlite: &[
+        Migration {
+            version: 1,
+            name: "initial",
+            sql: include_str!("../../../../migrations/auth-server/sqlite/0001_initial.sql"),
+        },
+        Migration {
+            version: 2,
+            name: "audit retention",
+            sql: include_str!("../../../../migrations/auth-server/sqlite/0002_audit_retention.sql"),
+        },
+    ],
 };
 
 /// Returns the history of this service's tables.

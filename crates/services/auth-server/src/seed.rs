@@ -1,29 +1,29 @@
 //! What a new deployment begins with: built-in roles, the command line's client, one administrator.
 
-use chrono::Duration;
+mod service_accounts;
+
 use portico_clock::SharedClock;
 use portico_db::{Db, StoreError};
-use portico_ids::{GrantId, PrincipalId, ServiceAccountId, SharedRng, UserId};
+use portico_ids::{GrantId, PrincipalId, SharedRng, UserId};
 use portico_oauth_types::RegistrationRequest;
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 
 use crate::actor::{Actor, Deed};
-use crate::app::secret_hash;
 use crate::domain::builtin::{ADMINISTRATOR, ROLES};
 use crate::domain::client::{self, CLI_CLIENT_ID, Client, Registration};
 use crate::domain::entitlement::EVERYWHERE;
-use crate::domain::names::{InvalidName, Username, check_slug};
+use crate::domain::names::{InvalidName, Username};
 use crate::passwords::{self, PasswordError};
 use crate::store::Stores;
 use crate::store::change::Change;
 use crate::store::grants::Grant;
 use crate::store::roles::Role;
-use crate::store::service_accounts::ServiceAccount;
 use crate::store::users::NewUser;
-use crate::trust::{principal_revoked, role_item};
+use crate::trust::role_item;
 
-/// How long a token can live at most (S1-11).
-const LONGEST_TOKEN: Duration = Duration::minutes(10);
+pub use service_accounts::{
+    ServiceAccountSeed, ServiceCredentials, ensure_service_account, seed_service_account,
+};
 
 /// What seeding works with.
 #[derive(Debug, Clone)]
@@ -55,14 +55,6 @@ pub struct SeededAdministrator {
     pub generated_password: Option<SecretString>,
 }
 
-/// What a service account signs in with.
-#[derive(Debug)]
-pub struct ServiceCredentials {
-    pub client_id: String,
-    /// To be handed over once: only its hash is stored.
-    pub client_secret: SecretString,
-}
-
 /// Why seeding failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SeedError {
@@ -74,6 +66,8 @@ pub enum SeedError {
     Password(String),
     #[error("there is no role named {0}")]
     Role(String),
+    #[error("the service account {name} cannot be seeded: {reason}")]
+    ServiceAccount { name: String, reason: &'static str },
     #[error("a built-in client is refused: {0}")]
     Client(String),
     #[error("user {0} exists but nobody is an administrator: seed an administrator of another name")]
@@ -176,27 +170,6 @@ pub async fn ensure_cli_client(db: &Db, tools: &SeedTools) -> Result<(), SeedErr
     done_or_there(stores.clients.create(&client, &change).await)
 }
 
-/// Makes sure that a service account exists and holds a role everywhere, and gives it a new secret.
-pub async fn ensure_service_account(
-    db: &Db,
-    tools: &SeedTools,
-    (name, role_name): (&str, &str),
-) -> Result<ServiceCredentials, SeedError> {
-    check_slug(name)?;
-    let stores = Stores::new(db);
-    let role = role(&stores, role_name).await?;
-    let client_secret = portico_ids::secret_token(&*tools.rng);
-    let hash = secret_hash(client_secret.expose_secret());
-    let id = match stores.service_accounts.find(name).await? {
-        Some(account) => tools.give_secret(&stores, &account, &hash).await?,
-        None => tools.create_account(&stores, name, hash).await?,
-    };
-    let principal = PrincipalId::ServiceAccount(id).to_string();
-    let change = tools.change(Deed::done("grant.create", &principal, &role.name));
-    done_or_there(stores.grants.create(&tools.grant(&principal, &role), &change).await)?;
-    Ok(ServiceCredentials { client_id: id.to_string(), client_secret })
-}
-
 async fn role(stores: &Stores, name: &str) -> Result<Role, SeedError> {
     stores.roles.find(name).await?.ok_or_else(|| SeedError::Role(name.to_owned()))
 }
@@ -210,40 +183,6 @@ fn done_or_there<T>(result: Result<T, StoreError>) -> Result<(), SeedError> {
 }
 
 impl SeedTools {
-    /// Replaces the secret of an account; tokens that the old one got end.
-    async fn give_secret(
-        &self,
-        stores: &Stores,
-        account: &ServiceAccount,
-        hash: &[u8],
-    ) -> Result<ServiceAccountId, StoreError> {
-        let principal = PrincipalId::ServiceAccount(account.id).to_string();
-        let writes = [principal_revoked(&principal, self.clock.now(), LONGEST_TOKEN)];
-        let deed = Deed::done("service_account.rotate", &principal, &account.name);
-        stores.service_accounts.set_secret(account.id, hash, &self.change(deed).publish(writes)).await?;
-        Ok(account.id)
-    }
-
-    async fn create_account(
-        &self,
-        stores: &Stores,
-        name: &str,
-        secret_hash: Vec<u8>,
-    ) -> Result<ServiceAccountId, StoreError> {
-        let account = ServiceAccount {
-            id: ServiceAccountId::generate(&*self.clock, &*self.rng),
-            name: name.to_owned(),
-            description: "Made by Portico itself".to_owned(),
-            secret_hash,
-            disabled: false,
-            revision: 0,
-            created_at: self.clock.now(),
-        };
-        let principal = PrincipalId::ServiceAccount(account.id).to_string();
-        let change = self.change(Deed::done("service_account.create", &principal, name));
-        Ok(stores.service_accounts.create(&account, &change).await?.id)
-    }
-
     fn change(&self, deed: Deed<'_>) -> Change {
         Change::new(Actor::service().entry(&*self.clock, &*self.rng, deed))
     }

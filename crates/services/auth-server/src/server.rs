@@ -1,17 +1,16 @@
 //! Putting the auth-server together: `build()` does all that can fail, nothing is served before it returns.
 
 use std::convert::Infallible;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 use portico_authn::{CallerLayer, DEFAULT_MAX_STALENESS, TrustHandle, Verifier};
 use portico_authz::Authorizer;
 use portico_clock::SharedClock;
 use portico_coordination::Coordination;
-use portico_db::{Db, StoreError};
+use portico_db::{Db, Duty, StoreError};
 use portico_feed::{Batch, DiskCopy, Follower};
-use portico_ids::SharedRng;
+use portico_ids::{EventId, SharedRng};
 use portico_oauth_types::{InvalidResource, ResourceUri};
 use portico_outbound::OutboundClient;
 use portico_process::{Readiness, Tasks};
@@ -20,8 +19,7 @@ use portico_proto_registry::catalogue_service_client::CatalogueServiceClient;
 use portico_sealing::{HandleSealer, Sealer};
 use portico_settings::{Secret, SettingsError};
 use portico_telemetry::Metrics;
-use portico_transport::Link;
-use tokio_util::sync::CancellationToken;
+use portico_transport::{Link, PeerGuard, PeerRefusals, RefusedPeers};
 use tonic::service::Routes;
 
 use crate::actor::{Actor, Deed};
@@ -36,12 +34,8 @@ use crate::settings::{AuthServerSettings, InvalidSettings};
 use crate::signing_keys::{KeyError, KeyTools, SigningKeys};
 use crate::store::Stores;
 use crate::trust::{TrustBoard, issuer_item};
-use crate::{http, rpc};
-
-/// How often this process looks for what other replicas have changed.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How often expired rows are removed and keys checked for their age.
-const SWEEP_EVERY: Duration = Duration::from_mins(1);
+use crate::upkeep::{self, Upkeep};
+use crate::{http, peers, rpc};
 
 portico_feed::frame_codec! {
     /// Frames of WatchCatalogue.
@@ -112,6 +106,11 @@ impl From<PasswordError> for BuildError {
 pub struct AuthServer {
     app: Shared,
     callers: CallerLayer,
+    peers: PeerGuard,
+    refusals: PeerRefusals,
+    /// Taken by the first [`AuthServer::spawn_tasks`], as is the next.
+    refused: Mutex<Option<RefusedPeers>>,
+    upkeep: Mutex<Option<Upkeep>>,
     registry: Link,
     readiness: Readiness,
     tasks: Tasks,
@@ -129,6 +128,8 @@ impl AuthServer {
             .transpose()
             .map_err(BuildError::InitialAccessToken)?;
         let stores = Stores::new(&deps.db);
+        let replica = EventId::generate(&*deps.clock, &*deps.rng).to_string();
+        let duty = Duty::new(deps.coordination.leases(), "auth-server.upkeep", &replica, upkeep::TURN);
         let resources = Resources::new(&settings.public_origin);
         let handle = TrustHandle::new();
         let verifier = Verifier::new(handle.clone(), Arc::clone(&deps.clock), DEFAULT_MAX_STALENESS);
@@ -169,17 +170,35 @@ impl AuthServer {
             settings,
             stores,
         });
+        let upkeep = Upkeep { app: Arc::clone(&app), duty };
         app.keys.reload().await?;
         app.keys.rotate_if_due().await?;
         publish_issuer(&app).await?;
         app.trust.refresh().await?;
-        Ok(Self { app, callers, registry: deps.registry, readiness: deps.readiness, tasks: deps.tasks })
+        let (refusals, refused) = PeerRefusals::new(&deps.metrics, "portico_auth_refused_peers");
+        Ok(Self {
+            app,
+            callers,
+            peers: PeerGuard::new(peers::RULES, refusals.clone()),
+            refusals,
+            refused: Mutex::new(Some(refused)),
+            upkeep: Mutex::new(Some(upkeep)),
+            registry: deps.registry,
+            readiness: deps.readiness,
+            tasks: deps.tasks,
+        })
     }
 
-    /// The gRPC services, behind the layer that lets nobody in without a caller.
+    /// The gRPC services, none without a caller, and for services only what is listed for them.
     #[must_use]
     pub fn rpc(&self) -> Routes {
-        rpc::routes(&self.app, &self.callers, &self.tasks)
+        self.peers.protect(rpc::routes(&self.app, &self.callers, &self.tasks))
+    }
+
+    /// Where the internal listener reports whom it refuses.
+    #[must_use]
+    pub fn refusals(&self) -> PeerRefusals {
+        self.refusals.clone()
     }
 
     /// The OAuth endpoints, the well-known documents and the pages.
@@ -190,9 +209,19 @@ impl AuthServer {
     /// Follows the catalogue, looks for what other replicas did, removes what has expired.
     pub fn spawn_tasks(&self, tasks: &Tasks) {
         let shutdown = tasks.shutdown_token();
-        tasks.spawn::<_, Infallible>("auth-server.look", look(Arc::clone(&self.app), shutdown.clone()));
-        tasks.spawn::<_, Infallible>("auth-server.sweep", sweep(Arc::clone(&self.app), shutdown));
+        let check = self.readiness.check("auth-server.database");
+        let look = upkeep::look(Arc::clone(&self.app), check, shutdown.clone());
+        tasks.spawn::<_, Infallible>("auth-server.look", look);
+        let upkeep = self.upkeep.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(upkeep) = upkeep {
+            tasks.spawn::<_, Infallible>("auth-server.upkeep", upkeep.run(shutdown));
+        }
         self.follow_catalogue(tasks);
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(refused) = refused {
+            let record = peers::record(Arc::clone(&self.app), refused, tasks.shutdown_token());
+            tasks.spawn("auth-server.refused_peers", record);
+        }
     }
 
     fn follow_catalogue(&self, tasks: &Tasks) {
@@ -234,42 +263,4 @@ async fn publish_issuer(app: &App) -> Result<(), StoreError> {
     }
     let change = app.change(&Actor::service(), Deed::done("issuer.set", issuer, "")).publish([item]);
     app.stores.trust.publish(&change).await
-}
-
-/// Takes in what other replicas have changed. A database that is away is reported and tried again.
-async fn look(app: Shared, shutdown: CancellationToken) -> Result<(), Infallible> {
-    let mut bell = app.trust.bell();
-    while shutdown.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
-        if let Err(error) = app.trust.refresh().await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "trust cannot be read");
-            continue;
-        }
-        if bell.has_changed().unwrap_or_default() {
-            bell.borrow_and_update();
-            if let Err(error) = app.keys.reload().await {
-                tracing::error!(error = &error as &dyn std::error::Error, "signing keys cannot be read");
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Removes what has expired and makes the next key when its time has come.
-async fn sweep(app: Shared, shutdown: CancellationToken) -> Result<(), Infallible> {
-    while shutdown.run_until_cancelled(tokio::time::sleep(SWEEP_EVERY)).await.is_some() {
-        if let Err(error) = app.stores.sweep.run(app.clock.now()).await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "expired rows cannot be removed");
-        }
-        if let Err(error) = app.stores.trust.withdraw_expired(app.clock.now()).await {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "expired trust items cannot be withdrawn"
-            );
-        }
-        if let Err(error) = app.keys.rotate_if_due().await {
-            tracing::error!(error = &error as &dyn std::error::Error, "signing keys cannot be rotated");
-        }
-        app.spread().await;
-    }
-    Ok(())
 }

@@ -8,6 +8,9 @@ use portico_settings::Secret;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// A hundred years.
+const MOST_DAYS: u32 = 36_500;
+
 /// Settings of the authorization server.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -24,6 +27,8 @@ pub struct AuthServerSettings {
     pub password_hashes_at_once: u32,
     /// Failed and successful sign-ins per minute, for one account from one address.
     pub sign_ins_per_minute: u32,
+    /// Days after which audit records are removed; 0 keeps them for ever.
+    pub audit_retention_days: u32,
     /// Dynamic client registration (RFC 7591).
     pub registration: RegistrationSettings,
     /// Clients whose id is the address of their metadata.
@@ -82,6 +87,7 @@ impl Default for AuthServerSettings {
             refresh_grace_seconds: 30,
             password_hashes_at_once: 2,
             sign_ins_per_minute: 10,
+            audit_retention_days: 90,
             registration: RegistrationSettings::default(),
             client_documents: ClientDocumentSettings::default(),
             catalogue_file: None,
@@ -103,12 +109,14 @@ pub enum InvalidSettings {
     RefreshGraceSeconds(u32),
     #[error("sign_ins_per_minute is 0: nobody could sign in, set at least 1")]
     SignInsPerMinute,
+    #[error("audit_retention_days is {0}: set at most {MOST_DAYS}, or 0 to keep every record")]
+    AuditRetention(u32),
     #[error("registration.mode is token: set registration.initial_access_token, inline or from a file")]
     InitialAccessToken,
 }
 
 impl AuthServerSettings {
-    pub(crate) fn check(&self) -> Result<(), InvalidSettings> {
+    pub fn check(&self) -> Result<(), InvalidSettings> {
         if !is_origin(&self.public_origin) {
             return Err(InvalidSettings::PublicOrigin(self.public_origin.clone()));
         }
@@ -121,6 +129,9 @@ impl AuthServerSettings {
         if self.sign_ins_per_minute == 0 {
             return Err(InvalidSettings::SignInsPerMinute);
         }
+        if self.audit_retention_days > MOST_DAYS {
+            return Err(InvalidSettings::AuditRetention(self.audit_retention_days));
+        }
         if self.registration.mode == RegistrationMode::Token
             && self.registration.initial_access_token.is_none()
         {
@@ -131,6 +142,11 @@ impl AuthServerSettings {
 
     pub(crate) fn token_lifetime(&self) -> Duration {
         Duration::seconds(self.access_token_seconds.into())
+    }
+
+    /// `None`: for ever.
+    pub(crate) fn audit_kept(&self) -> Option<Duration> {
+        (self.audit_retention_days > 0).then(|| Duration::days(self.audit_retention_days.into()))
     }
 
     pub(crate) fn refresh_grace(&self) -> Duration {

@@ -158,7 +158,7 @@ impl SigningKeys {
     }
 }
 
-fn aad(kid: &str) -> Aad<'_> {
+pub(crate) fn aad(kid: &str) -> Aad<'_> {
     Aad { table: "signing_keys", row: kid, field: "private_sealed", version: 1 }
 }
 

@@ -12,6 +12,7 @@ pub(crate) mod idempotency;
 pub(crate) mod keys;
 pub(crate) mod roles;
 pub(crate) mod row;
+pub(crate) mod sealed;
 pub(crate) mod service_accounts;
 pub(crate) mod sessions;
 pub(crate) mod sweep;
@@ -35,6 +36,7 @@ pub(crate) struct Stores {
     pub(crate) idempotency: idempotency::IdempotencyStore,
     pub(crate) keys: keys::KeyStore,
     pub(crate) roles: roles::RoleStore,
+    pub(crate) sealed: sealed::SealedStore,
     pub(crate) service_accounts: service_accounts::ServiceAccountStore,
     pub(crate) sessions: sessions::SessionStore,
     pub(crate) sweep: sweep::Sweeper,
@@ -54,6 +56,7 @@ impl Stores {
             idempotency: idempotency::IdempotencyStore::new(db.clone()),
             keys: keys::KeyStore::new(db.clone()),
             roles: roles::RoleStore::new(db.clone()),
+            sealed: sealed::SealedStore::new(db.clone()),
             service_accounts: service_accounts::ServiceAccountStore::new(db.clone()),
             sessions: sessions::SessionStore::new(db.clone()),
             sweep: sweep::Sweeper::new(db.clone()),

@@ -1,7 +1,9 @@
 //! What verifiers are told: items of the trust feed, and this process's own copy of them.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use arc_swap::ArcSwap;
 use chrono::{DateTime, Duration, Utc};
 use portico_authn::{TrustChange, TrustHandle};
 use portico_clock::SharedClock;
@@ -137,29 +139,42 @@ pub(crate) struct TrustBoard {
     handle: TrustHandle,
     clock: SharedClock,
     seen: AtomicI64,
-    wake: watch::Sender<i64>,
+    /// Another one after every [`TrustBoard::let_go`].
+    wake: ArcSwap<watch::Sender<i64>>,
     one_at_a_time: Mutex<()>,
 }
 
 impl TrustBoard {
     pub(crate) fn new(store: TrustStore, handle: TrustHandle, clock: SharedClock) -> Self {
-        let (seen, wake, one_at_a_time) = (AtomicI64::new(0), watch::Sender::new(0), Mutex::new(()));
-        Self { store, handle, clock, seen, wake, one_at_a_time }
+        let wake = ArcSwap::from_pointee(watch::Sender::new(0));
+        Self { store, handle, clock, seen: AtomicI64::new(0), wake, one_at_a_time: Mutex::new(()) }
     }
 
     pub(crate) fn store(&self) -> &TrustStore {
         &self.store
     }
 
-    /// Rings at every new revision.
+    /// Rings at every new revision, until the followers are let go.
     pub(crate) fn bell(&self) -> watch::Receiver<i64> {
-        self.wake.subscribe()
+        self.wake.load().subscribe()
+    }
+
+    /// Ends the streams of all followers, so that they look for a replica that knows more.
+    pub(crate) fn let_go(&self) {
+        if self.wake.load().receiver_count() > 0 {
+            self.wake.store(Arc::new(watch::Sender::new(self.seen())));
+        }
+    }
+
+    /// The revision that this process knows.
+    pub(crate) fn seen(&self) -> i64 {
+        self.seen.load(Ordering::Acquire)
     }
 
     /// Takes in what has changed, here or on another replica.
     pub(crate) async fn refresh(&self) -> Result<(), StoreError> {
         let _turn = self.one_at_a_time.lock().await;
-        let seen = self.seen.load(Ordering::Acquire);
+        let seen = self.seen();
         if seen > 0 && self.store.revision().await? == seen {
             self.handle.confirm(self.clock.now());
             return Ok(());
@@ -175,7 +190,7 @@ impl TrustBoard {
         };
         self.handle.apply(change, self.clock.now());
         self.seen.store(revision, Ordering::Release);
-        self.wake.send_replace(revision);
+        self.wake.load().send_replace(revision);
         Ok(())
     }
 }

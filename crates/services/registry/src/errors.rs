@@ -66,6 +66,8 @@ pub(crate) enum RegistryError {
     SecretNotYours { reference: String },
     #[error("an instance that you may not change refers to {reference} already; choose another reference")]
     SecretClaimed { reference: String },
+    #[error("this replica seals with the key {sealing}; try again once it has read the key ring again")]
+    SealingKeyDiffers { sealing: String },
     #[error("only services of this deployment may call this")]
     InternalOnly,
     #[error("this is for people and service accounts, not for services")]
@@ -117,6 +119,7 @@ impl RegistryError {
             Self::Denied { .. } => (Code::PermissionDenied, "no_permission"),
             Self::SecretNotYours { .. } => (Code::PermissionDenied, "secret_not_yours"),
             Self::SecretClaimed { .. } => (Code::PermissionDenied, "secret_claimed"),
+            Self::SealingKeyDiffers { .. } => (Code::FailedPrecondition, "sealing_key_differs"),
             Self::InternalOnly => (Code::PermissionDenied, "internal_only"),
             Self::PrincipalsOnly => (Code::PermissionDenied, "principals_only"),
             Self::Unavailable(_) => (Code::Unavailable, "database_unavailable"),

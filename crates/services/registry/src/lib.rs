@@ -8,6 +8,8 @@ mod convert;
 mod domain;
 mod errors;
 mod json;
+mod peers;
+mod restored;
 mod rpc;
 mod service;
 mod settings;
@@ -18,27 +20,36 @@ mod upkeep;
 mod tests;
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use portico_authn::{CallerLayer, TrustHandle};
 use portico_authz::Authorizer;
 use portico_clock::SharedClock;
-use portico_coordination::EventStream;
+use portico_coordination::Coordination;
 use portico_db::outbox::Relay;
-use portico_db::{Db, StoreError, revision};
-use portico_ids::SharedRng;
+use portico_db::{Db, Duty, StoreError, revision};
+use portico_ids::{EventId, SharedRng};
 use portico_outbound::OutboundClient;
 use portico_process::{Readiness, ReadinessCheck, Tasks};
 use portico_sealing::{HandleSealer, KeyRing, Sealer};
 use portico_telemetry::Metrics;
+use portico_transport::{PeerGuard, PeerRefusals, RefusedPeers};
 use tokio::sync::watch;
 use tonic::service::Routes;
 use url::Url;
 
 use crate::rpc::Calls;
 use crate::service::Service;
+use crate::upkeep::Upkeep;
 
+pub use restored::{RestoredError, after_restore};
 pub use settings::RegistrySettings;
 pub use store::schema::schema;
+
+/// How long after the death of a replica that publishes events another one goes on.
+const OUTBOX_TURN: Duration = Duration::from_secs(5);
+/// A hundred years.
+const MOST_DAYS: u32 = 36_500;
 
 /// What the registry needs from the process that it runs in.
 #[derive(Debug)]
@@ -47,8 +58,8 @@ pub struct Dependencies {
     pub db: Db,
     pub clock: SharedClock,
     pub rng: SharedRng,
-    /// Where its events go.
-    pub events: EventStream,
+    /// Where its events go, and who of several replicas does what only one needs to do.
+    pub coordination: Coordination,
     /// Seals secrets and page tokens.
     pub keys: KeyRing,
     /// Roles, for decisions.
@@ -72,6 +83,8 @@ pub enum BuildError {
     Database(#[source] StoreError),
     #[error("registry.catalogue_poll_ms is {0}; it must be between 50 and 10000")]
     PollInterval(u64),
+    #[error("registry.audit_retention_days is {0}; it must be at most {MOST_DAYS}, or 0 to keep every record")]
+    AuditRetention(u32),
 }
 
 /// The registry, built but not served.
@@ -79,9 +92,20 @@ pub enum BuildError {
 pub struct Registry {
     rpc: rpc::Registry,
     callers: CallerLayer,
+    peers: PeerGuard,
+    refusals: PeerRefusals,
     settings: RegistrySettings,
     /// Taken by the first [`Registry::spawn_tasks`].
-    relay: Mutex<Option<(Relay, ReadinessCheck)>>,
+    own_work: Mutex<Option<OwnWork>>,
+}
+
+/// What it does without being asked.
+#[derive(Debug)]
+struct OwnWork {
+    relay: Relay,
+    upkeep: Duty,
+    check: ReadinessCheck,
+    refused: RefusedPeers,
 }
 
 impl Registry {
@@ -90,8 +114,19 @@ impl Registry {
         if !(50..=10_000).contains(&settings.catalogue_poll_ms) {
             return Err(BuildError::PollInterval(settings.catalogue_poll_ms));
         }
+        if settings.audit_retention_days > MOST_DAYS {
+            return Err(BuildError::AuditRetention(settings.audit_retention_days));
+        }
         let newest = revision::current(&deps.db).await.map_err(BuildError::Database)?;
-        let relay = Relay::new(deps.db.clone(), deps.events, Arc::clone(&deps.clock));
+        let owner = EventId::generate(&*deps.clock, &*deps.rng).to_string();
+        let duty = |name, ttl| Duty::new(deps.coordination.leases(), name, &owner, ttl);
+        let relay = Relay::new(
+            deps.db.clone(),
+            deps.coordination.events(),
+            Arc::clone(&deps.clock),
+            duty("registry.outbox", OUTBOX_TURN),
+        );
+        let upkeep = duty("registry.upkeep", upkeep::TURN);
         let check = deps.readiness.check("registry.database");
         let service = Service {
             db: deps.db,
@@ -107,12 +142,20 @@ impl Registry {
         };
         let calls = Calls::registered(&deps.metrics);
         let rpc = rpc::Registry { service: Arc::new(service), tasks: deps.tasks, calls };
-        Ok(Self { rpc, callers: deps.callers, settings, relay: Mutex::new(Some((relay, check))) })
+        let (refusals, refused) = PeerRefusals::new(&deps.metrics, "portico_registry_refused_peers");
+        let peers = PeerGuard::new(peers::RULES, refusals.clone());
+        let own_work = Mutex::new(Some(OwnWork { relay, upkeep, check, refused }));
+        Ok(Self { rpc, callers: deps.callers, peers, refusals, settings, own_work })
     }
 
-    /// Every method of `portico.registry.v1`, none without a caller.
+    /// Every method of `portico.registry.v1`, none without a caller, and for services only what is listed for them.
     pub fn rpc(&self) -> Routes {
-        self.callers.protect(rpc::routes(&self.rpc))
+        self.peers.protect(self.callers.protect(rpc::routes(&self.rpc)))
+    }
+
+    /// Where the internal listener reports whom it refuses.
+    pub fn refusals(&self) -> PeerRefusals {
+        self.refusals.clone()
     }
 
     /// The registry has no HTTP routes of its own yet.
@@ -122,8 +165,8 @@ impl Registry {
 
     /// Starts the outbox relay and the upkeep; a second call starts nothing.
     pub fn spawn_tasks(&self, tasks: &Tasks) {
-        let taken = self.relay.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some((relay, check)) = taken else { return };
+        let taken = self.own_work.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(OwnWork { relay, upkeep, check, refused }) = taken else { return };
         tasks.spawn("registry.outbox", relay.run(tasks.shutdown_token()));
         let service = Arc::clone(&self.rpc.service);
         let poll = self.settings.catalogue_poll();
@@ -131,6 +174,9 @@ impl Registry {
             "registry.catalogue",
             upkeep::follow_revision(Arc::clone(&service), poll, check, tasks.shutdown_token()),
         );
-        tasks.spawn("registry.retention", upkeep::forget(service, tasks.shutdown_token()));
+        let record = peers::record(Arc::clone(&service), refused, tasks.shutdown_token());
+        tasks.spawn("registry.refused_peers", record);
+        let upkeep = Upkeep { service, duty: upkeep, audit_kept: self.settings.audit_kept() };
+        tasks.spawn("registry.retention", upkeep.run(tasks.shutdown_token()));
     }
 }

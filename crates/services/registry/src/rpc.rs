@@ -11,6 +11,7 @@ mod entry;
 mod instances;
 mod observations;
 mod resolver;
+mod sealing;
 mod secrets;
 mod servers;
 mod sink;
@@ -45,6 +46,7 @@ pub(crate) fn routes(registry: &Registry) -> Routes {
         .add_service(proto::endpoint_service_server::EndpointServiceServer::new(registry.clone()))
         .add_service(proto::discovery_service_server::DiscoveryServiceServer::new(registry.clone()))
         .add_service(proto::secret_service_server::SecretServiceServer::new(registry.clone()))
+        .add_service(proto::sealing_service_server::SealingServiceServer::new(registry.clone()))
         .add_service(proto::audit_service_server::AuditServiceServer::new(registry.clone()))
         .add_service(proto::catalogue_service_server::CatalogueServiceServer::new(registry.clone()))
         .add_service(proto::secret_resolver_service_server::SecretResolverServiceServer::new(

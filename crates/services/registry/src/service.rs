@@ -11,6 +11,7 @@ pub(crate) mod instances;
 pub(crate) mod observations;
 pub(crate) mod paging;
 pub(crate) mod registering;
+pub(crate) mod sealing;
 pub(crate) mod secrets;
 pub(crate) mod servers;
 

@@ -7,5 +7,8 @@ mod endpoints;
 mod fixture;
 mod instances;
 mod observations;
+mod replicas;
+mod retention;
+mod sealing;
 mod secrets;
 mod servers;

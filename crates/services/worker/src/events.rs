@@ -12,7 +12,9 @@ use crate::spec::{InvalidSpec, Spec};
 #[derive(Debug, PartialEq)]
 pub(crate) enum Change {
     Look(Box<Spec>),
-    Forget(InstanceId),
+    /// What the spec refers to has changed, not the spec.
+    LookAgain(Box<Spec>),
+    Forget(InstanceId, ServerId),
     ForgetServer(ServerId),
     /// Not for the worker, or of a kind that a newer registry knows.
     Nothing,
@@ -30,10 +32,19 @@ pub(crate) enum InvalidEvent {
 }
 
 impl Change {
+    /// The server that it is about, which decides who handles it.
+    pub(crate) fn server(&self) -> Option<ServerId> {
+        match self {
+            Self::Look(spec) | Self::LookAgain(spec) => Some(spec.server),
+            Self::Forget(_, server) | Self::ForgetServer(server) => Some(*server),
+            Self::Nothing => None,
+        }
+    }
+
     pub(crate) fn decode(payload: &[u8], settings: &WorkerSettings) -> Result<Self, InvalidEvent> {
         let event = Event::decode(payload)?;
-        let look = |spec| match Spec::of_event(spec, event.revision, settings) {
-            Ok(spec) => Ok(Self::Look(Box::new(spec))),
+        let look = |spec, revision, change: fn(Box<Spec>) -> Self| match Spec::of_event(spec, revision, settings) {
+            Ok(spec) => Ok(change(Box::new(spec))),
             // The registry may know providers that this worker does not: nothing will ever come of it.
             Err(InvalidSpec::Provider) => Ok(Self::Nothing),
             Err(error) => Err(error.into()),
@@ -42,10 +53,14 @@ impl Change {
             Some(
                 Payload::ServerInstanceCreated(ServerInstanceCreated { spec })
                 | Payload::ServerInstanceUpdated(ServerInstanceUpdated { spec }),
-            ) => look(spec),
+            ) => look(spec, event.revision, Self::Look),
+            Some(Payload::ServerInstanceSecretChanged(changed)) => {
+                look(changed.spec, changed.spec_revision, Self::LookAgain)
+            }
             Some(Payload::ServerInstanceDeleted(deleted)) => {
                 let id = deleted.instance_id.parse().map_err(|_| InvalidEvent::Id("instance_id"))?;
-                Ok(Self::Forget(id))
+                let server = deleted.server_id.parse().map_err(|_| InvalidEvent::Id("server_id"))?;
+                Ok(Self::Forget(id, server))
             }
             Some(Payload::ServerDeleted(deleted)) => {
                 let id = deleted.server_id.parse().map_err(|_| InvalidEvent::Id("server_id"))?;

@@ -10,6 +10,7 @@ use tokio::task;
 use tokio::time::Instant;
 
 use crate::resync::Resynced;
+use crate::shares::Held;
 use crate::spec::Spec;
 use crate::watcher::Looked;
 
@@ -82,6 +83,26 @@ impl Instances {
         Applied::Known
     }
 
+    /// Has an instance looked at again, with everything fetched anew, because what its spec refers to has changed.
+    pub(crate) fn apply_again(&mut self, spec: Spec, delivery: Option<DeliveryId>) -> Applied {
+        let (id, revision) = (spec.instance, spec.revision);
+        if let Some(entry) = self.entries.get_mut(&id).filter(|entry| entry.spec.revision == revision) {
+            entry.looked = false;
+            entry.sender.send_replace(Arc::clone(&entry.spec));
+        }
+        // A newer spec was looked at after the change.
+        self.apply(spec, delivery)
+    }
+
+    /// Stops watching what this worker does not hold any more.
+    pub(crate) fn keep(&mut self, held: &Held) {
+        let foreign = self.entries.values().filter(|entry| !held.has(entry.spec.server));
+        let ids: Vec<InstanceId> = foreign.map(|entry| entry.spec.instance).collect();
+        for id in ids {
+            self.drop_entry(id);
+        }
+    }
+
     /// Remembers which task watches an instance.
     pub(crate) fn started(&mut self, id: InstanceId, task: task::Id) {
         if let Some(entry) = self.entries.get_mut(&id) {
@@ -120,11 +141,11 @@ impl Instances {
         true
     }
 
-    /// Applies a whole list; answers with the specs to watch that were not.
-    pub(crate) fn resync(&mut self, list: Resynced) -> Vec<(InstanceId, watch::Receiver<Arc<Spec>>)> {
+    /// Applies what this worker holds of a whole list; answers with the specs to watch that were not.
+    pub(crate) fn resync(&mut self, list: Resynced, held: &Held) -> Vec<(InstanceId, watch::Receiver<Arc<Spec>>)> {
         let mut listed = HashSet::new();
         let mut new = Vec::new();
-        for spec in list.specs {
+        for spec in list.specs.into_iter().filter(|spec| held.has(spec.server)) {
             let id = spec.instance;
             listed.insert(id);
             if let Applied::New(receiver) = self.apply(spec, None) {

@@ -27,6 +27,7 @@ struct CallLabels {
 #[derive(Debug, Clone)]
 pub(crate) struct WorkerMetrics {
     instances: Family<StatusLabel, Gauge>,
+    shares: Gauge,
     events: Family<OutcomeLabel, Counter>,
     probes: Family<OutcomeLabel, Counter>,
     discoveries: Family<OutcomeLabel, Counter>,
@@ -43,6 +44,7 @@ impl WorkerMetrics {
         let buckets = || exponential_buckets(0.001, 2.0, 18);
         let own = Self {
             instances: Family::default(),
+            shares: Gauge::default(),
             events: Family::default(),
             probes: Family::default(),
             discoveries: Family::default(),
@@ -58,8 +60,13 @@ impl WorkerMetrics {
             own.instances.clone(),
         );
         metrics.register(
+            "portico_worker_shares",
+            "Shares of all instances, of 32, that this worker looks after",
+            own.shares.clone(),
+        );
+        metrics.register(
             "portico_worker_events",
-            "Events by what became of them: applied, superseded, ignored, invalid",
+            "Events by what became of them: applied, superseded, foreign, passed_on, ignored, invalid",
             own.events.clone(),
         );
         metrics.register("portico_worker_probes", "Health probes by outcome", own.probes.clone());
@@ -90,6 +97,10 @@ impl WorkerMetrics {
             own.abandoned_sessions.clone(),
         );
         own
+    }
+
+    pub(crate) fn shares(&self, count: usize) {
+        self.shares.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     pub(crate) fn event(&self, outcome: &'static str) {

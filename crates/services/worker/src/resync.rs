@@ -5,18 +5,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portico_process::ReadinessCheck;
-use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::health::{doubled, jittered};
 use crate::registry::RegistryFault;
+use crate::shares::Held;
 use crate::spec::{InvalidSpec, Spec};
 use crate::watcher::Context;
 
 /// After a failure: the registry may just be starting.
 const FIRST_RETRY: Duration = Duration::from_millis(250);
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
+/// How long the first list waits for a share to compare it with.
+const FIRST_SHARE: Duration = Duration::from_secs(2);
 
 /// Every instance that the registry knew at some moment after `started`.
 #[derive(Debug)]
@@ -25,15 +28,21 @@ pub(crate) struct Resynced {
     pub(crate) specs: Vec<Spec>,
 }
 
-/// Reads the whole list, again and again, until shutdown.
+/// Reads the whole list, again and again, until shutdown: now and then, and whenever this worker has got a share.
 pub(crate) async fn run(
     context: Arc<Context>,
     check: ReadinessCheck,
+    mut held: watch::Receiver<Held>,
     resynced: mpsc::Sender<Resynced>,
     shutdown: CancellationToken,
 ) -> Result<(), Infallible> {
     let work = async {
-        let mut failures = 0;
+        let (mut failures, mut taken) = (0, 0);
+        // At the start there is nothing to compare with; but the registry is asked whether it is there.
+        let first = held.wait_for(|held| held.taken > 0);
+        if let Ok(Ok(held)) = timeout(FIRST_SHARE, first).await {
+            taken = held.taken;
+        }
         loop {
             let wait = match read(&context).await {
                 Ok(list) => {
@@ -52,7 +61,15 @@ pub(crate) async fn run(
                     doubled(FIRST_RETRY, failures - 1, LONGEST_RETRY)
                 }
             };
-            sleep(jittered(wait, &*context.rng)).await;
+            let pause = sleep(jittered(wait, &*context.rng));
+            if failures > 0 {
+                pause.await;
+                continue;
+            }
+            tokio::select! {
+                () = pause => {}
+                Ok(held) = held.wait_for(|held| held.taken > taken) => taken = held.taken,
+            }
         }
     };
     tokio::select! {

@@ -68,7 +68,7 @@ const DAY_MS: u64 = 86_400_000;
 
 impl WorkerSettings {
     /// Refuses what would make the worker hammer servers, or never look at them.
-    pub(crate) fn check(&self) -> Result<(), InvalidSetting> {
+    pub fn check(&self) -> Result<(), InvalidSetting> {
         let bounds = [
             ("resync_interval_ms", self.resync_interval_ms, 10, DAY_MS),
             ("discovery_interval_ms", self.discovery_interval_ms, 10, DAY_MS),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portico_coordination::{Consumer, CoordinationError, Delivery, DeliveryId, EventStream};
-use portico_ids::{EventId, InstanceId};
+use portico_ids::InstanceId;
 use portico_proto_events::TOPIC;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
@@ -13,9 +13,11 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::events::Change;
+use crate::forwarding::{Foreign, Post};
 use crate::health::{doubled, jittered};
 use crate::instances::{Applied, Instances};
 use crate::resync::Resynced;
+use crate::shares::{Held, Share};
 use crate::spec::Spec;
 use crate::watcher::{Context, Looked, watch};
 
@@ -30,7 +32,11 @@ const LONGEST_RETRY: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(crate) struct Supervisor {
     context: Arc<Context>,
+    /// The name of this worker.
+    own: String,
     instances: Instances,
+    held: watch::Receiver<Held>,
+    post: Post,
     /// Aborted when the supervisor is dropped.
     watchers: JoinSet<()>,
     looked: mpsc::Sender<Looked>,
@@ -38,9 +44,10 @@ pub(crate) struct Supervisor {
 }
 
 impl Supervisor {
-    pub(crate) fn new(context: Arc<Context>) -> Self {
+    pub(crate) fn new(context: Arc<Context>, own: String, held: watch::Receiver<Held>, post: Post) -> Self {
         let (looked, looks) = mpsc::channel(LOOKED);
-        Self { context, instances: Instances::default(), watchers: JoinSet::new(), looked, looks }
+        let (instances, watchers) = (Instances::default(), JoinSet::new());
+        Self { context, own, instances, held, post, watchers, looked, looks }
     }
 
     pub(crate) async fn run(
@@ -49,19 +56,26 @@ impl Supervisor {
         mut resyncs: mpsc::Receiver<Resynced>,
         shutdown: CancellationToken,
     ) -> Result<(), Infallible> {
-        let name = EventId::generate(&*self.context.clock, &*self.context.rng).to_string();
+        let name = self.own.clone();
         let mut subscription = Subscription { events, name, consumer: None, failures: 0 };
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 delivery = subscription.next(&self.context) => self.deliver(&delivery),
                 Some(list) = resyncs.recv() => {
-                    for (id, specs) in self.instances.resync(list) {
+                    let held = self.held.borrow().clone();
+                    for (id, specs) in self.instances.resync(list, &held) {
                         self.start(id, specs);
                     }
                 }
                 Some(looked) = self.looks.recv() => self.instances.looked(looked),
                 Some(ended) = self.watchers.join_next_with_id() => self.ended(ended),
+                Ok(()) = self.held.changed() => {
+                    let held = self.held.borrow_and_update().clone();
+                    self.instances.keep(&held);
+                }
+                Some(delivery) = self.post.passed_on.recv() => self.instances.finish(delivery),
+                Some(payload) = self.post.arrived.recv() => self.receive(&payload),
             }
             for id in self.instances.take_done() {
                 subscription.ack(id).await;
@@ -84,32 +98,70 @@ impl Supervisor {
                     "an event cannot be read"
                 );
             }
-            Ok(Change::Nothing) => {
-                metrics.event("ignored");
-                self.instances.finish(delivery.id);
-            }
-            Ok(Change::Forget(id)) => {
-                metrics.event("applied");
-                self.instances.forget(id);
-                self.instances.finish(delivery.id);
-            }
-            Ok(Change::ForgetServer(id)) => {
-                metrics.event("applied");
-                self.instances.forget_server(id);
-                self.instances.finish(delivery.id);
-            }
-            Ok(Change::Look(spec)) => {
-                let id = spec.instance;
-                match self.instances.apply(*spec, Some(delivery.id)) {
-                    Applied::New(specs) => {
-                        metrics.event("applied");
-                        self.start(id, specs);
-                    }
-                    Applied::Known => metrics.event("applied"),
-                    Applied::Superseded => metrics.event("superseded"),
+            Ok(change) => match change.server().filter(|server| !self.held.borrow().has(*server)) {
+                Some(server) => {
+                    metrics.event("foreign");
+                    let (payload, delivery) = (delivery.payload.clone(), delivery.id);
+                    // Without room it is delivered again.
+                    let _ = self.post.out.try_send(Foreign { share: Share::of(server), payload, delivery });
                 }
+                None => self.apply(change, Some(delivery.id)),
+            },
+        }
+    }
+
+    /// Takes what another worker passed on. If the share has moved meanwhile, its new holder began with a list.
+    fn receive(&mut self, payload: &[u8]) {
+        match Change::decode(payload, &self.context.settings) {
+            Ok(change) if change.server().is_some_and(|server| self.held.borrow().has(server)) => {
+                self.apply(change, None);
+            }
+            Ok(_) => self.context.metrics.event("superseded"),
+            Err(error) => {
+                self.context.metrics.event("invalid");
+                tracing::error!(error = &error as &dyn std::error::Error, "a passed on event cannot be read");
             }
         }
+    }
+
+    fn apply(&mut self, change: Change, delivery: Option<DeliveryId>) {
+        let outcome = match change {
+            Change::Nothing => "ignored",
+            Change::Forget(id, _) => {
+                self.instances.forget(id);
+                "applied"
+            }
+            Change::ForgetServer(id) => {
+                self.instances.forget_server(id);
+                "applied"
+            }
+            Change::Look(spec) => {
+                let id = spec.instance;
+                let applied = self.instances.apply(*spec, delivery);
+                return self.applied(id, applied);
+            }
+            Change::LookAgain(spec) => {
+                let id = spec.instance;
+                let applied = self.instances.apply_again(*spec, delivery);
+                return self.applied(id, applied);
+            }
+        };
+        self.context.metrics.event(outcome);
+        if let Some(delivery) = delivery {
+            self.instances.finish(delivery);
+        }
+    }
+
+    fn applied(&mut self, id: InstanceId, applied: Applied) {
+        let outcome = match applied {
+            Applied::New(specs) => {
+                self.start(id, specs);
+                "applied"
+            }
+            Applied::Known => "applied",
+            Applied::Superseded => "superseded",
+        };
+        self.context.metrics.event(outcome);
     }
 
     fn start(&mut self, id: InstanceId, specs: watch::Receiver<Arc<Spec>>) {

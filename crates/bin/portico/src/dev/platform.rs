@@ -190,7 +190,7 @@ impl Shared {
             db: database(data_dir, portico_registry::schema()).await?,
             clock: ground.clock.clone(),
             rng: ground.rng.clone(),
-            events: self.coordination.events(),
+            coordination: self.coordination.clone(),
             keys: ground.keys.clone(),
             trust: self.trust.clone(),
             callers: self.callers.clone(),
@@ -228,7 +228,7 @@ impl Shared {
         let dependencies = portico_worker::Dependencies {
             clock: ground.clock.clone(),
             rng: ground.rng.clone(),
-            events: self.coordination.events(),
+            coordination: self.coordination.clone(),
             registry: self.exchange.link(REGISTRY, PeerIdentity::new(WORKER)),
             outbound: self.outbound.clone(),
             metrics: ground.metrics.clone(),

@@ -32,7 +32,7 @@ async fn s0_21_migrating_twice_does_it_once() {
         let second = migrate(&db, &schema).await.unwrap();
         assert_eq!(second, Migrated { version: 2, applied: vec![] }, "{label}");
         assert_eq!(notes(&db).await, 2, "{label}");
-        verify(&db, &schema).await.unwrap();
+        check_schema(&db, &schema).await.unwrap();
     }
 }
 
@@ -56,11 +56,13 @@ async fn a_database_newer_than_the_program_is_refused_and_left_alone() {
     for (label, db, schema, _guard) in empty_databases(&NOTE).await {
         migrate(&db, &schema).await.unwrap();
         let older = steps(&schema, &[CREATE]);
-        for error in [migrate(&db, &older).await.unwrap_err(), verify(&db, &older).await.unwrap_err()] {
-            assert_eq!(error.reason(), "schema_newer", "{label}");
-            let text = error.to_string();
+        let error = migrate(&db, &older).await.unwrap_err();
+        assert_eq!(error.reason(), "schema_newer", "{label}");
+        let mismatch = check_schema(&db, &older).await.unwrap_err();
+        for text in [error.to_string(), mismatch.to_string()] {
             assert!(text.contains("has version 2, newer than this program knows (1)"), "{label}: {text}");
         }
+        assert!(mismatch.to_string().contains("this binary is too old"), "{label}");
         assert_eq!(notes(&db).await, 2, "{label}");
     }
 }
@@ -71,9 +73,10 @@ async fn a_changed_migration_is_refused() {
     for (label, db, schema, _guard) in empty_databases(&NOTE).await {
         migrate(&db, &schema).await.unwrap();
         let changed = steps(&schema, &[CREATE, CHANGED]);
-        for error in [migrate(&db, &changed).await.unwrap_err(), verify(&db, &changed).await.unwrap_err()] {
-            assert!(matches!(error, MigrateError::ChecksumMismatch { version: 2, .. }), "{label}: {error}");
-        }
+        let error = migrate(&db, &changed).await.unwrap_err();
+        assert!(matches!(error, MigrateError::ChecksumMismatch { version: 2, .. }), "{label}: {error}");
+        let mismatch = check_schema(&db, &changed).await.unwrap_err();
+        assert!(matches!(mismatch, SchemaMismatch::Altered { version: 2, .. }), "{label}: {mismatch}");
     }
 }
 
@@ -89,14 +92,17 @@ async fn a_failing_migration_undoes_the_whole_run() {
 }
 
 #[tokio::test]
-async fn a_service_refuses_to_start_before_the_migrator_ran() {
+async fn s0_21_a_service_refuses_to_start_before_the_migrator_ran() {
     for (label, db, schema, _guard) in empty_databases(&NOTE).await {
-        let error = verify(&db, &schema).await.unwrap_err();
-        assert!(matches!(error, MigrateError::SchemaOlder { found: 0, known: 2, .. }), "{label}: {error}");
-        migrate(&db, &steps(&schema, &[CREATE])).await.unwrap();
-        let error = verify(&db, &schema).await.unwrap_err();
-        assert_eq!(error.reason(), "schema_older", "{label}");
-        assert!(error.to_string().contains("run the migrator first"), "{label}");
+        for found in [0, 1] {
+            if found > 0 {
+                migrate(&db, &steps(&schema, &[CREATE])).await.unwrap();
+            }
+            let error = check_schema(&db, &schema).await.unwrap_err();
+            let text = error.to_string();
+            assert!(text.contains(&format!("has version {found}, this program needs 2")), "{label}: {text}");
+            assert!(text.contains("run the migrator"), "{label}: {text}");
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! From the outbox to the event stream.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, error::Error, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use chrono::TimeDelta;
@@ -9,30 +9,31 @@ use portico_coordination::EventStream;
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Db, FromRow, Row, StoreError, on_db, read};
+use crate::{Db, Duty, FromRow, Row, StoreError, on_db, read};
 
 /// How many events one pass takes.
 const BATCH: i64 = 100;
-/// How long an event waits if nobody rings.
-const POLL: Duration = Duration::from_secs(1);
+/// How long an event waits if nobody rings, because another replica wrote it.
+const POLL: Duration = Duration::from_millis(250);
 /// The first and the longest pause after a failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// How long the stream may take for one event.
-const PUBLISH_DEADLINE: Duration = Duration::from_secs(5);
+/// How long the stream may take for one event: less than the duty lasts without being renewed.
+const PUBLISH_DEADLINE: Duration = Duration::from_secs(2);
 /// How often published events are removed, and how old they are then.
 const PRUNE_EVERY: Duration = Duration::from_mins(10);
 const PRUNE_AFTER: TimeDelta = TimeDelta::hours(24);
 
-/// Publishes what the outbox holds, in order, and marks it as published.
+/// Publishes what the outbox holds, in order, and marks it as published. Of several replicas one does it.
 ///
-/// At least once: an event whose mark was lost is published again, and so is one that two replicas' relays take
-/// at the same time. Consumers act on the newest revision, so a repetition changes nothing.
+/// At least once: an event whose mark was lost is published again, and so is one that a relay was at when it slept
+/// through the end of its turn. Consumers act on the newest revision, so a repetition changes nothing.
 #[derive(Debug)]
 pub struct Relay {
     db: Db,
     stream: EventStream,
     clock: SharedClock,
+    duty: Duty,
     bell: Bell,
 }
 
@@ -67,6 +68,8 @@ impl FromRow for Waiting {
 
 /// How a pass ended.
 enum Pass {
+    /// Another replica's relay publishes.
+    NotMine,
     /// Nothing is left.
     Empty,
     /// The batch was full, there may be more.
@@ -76,10 +79,10 @@ enum Pass {
 }
 
 impl Relay {
-    /// Makes a relay from a service's outbox to a stream.
+    /// Makes a relay from a service's outbox to a stream. The duty has the same name on every replica.
     #[must_use]
-    pub fn new(db: Db, stream: EventStream, clock: SharedClock) -> Self {
-        Self { db, stream, clock, bell: Bell::default() }
+    pub fn new(db: Db, stream: EventStream, clock: SharedClock, duty: Duty) -> Self {
+        Self { db, stream, clock, duty, bell: Bell::default() }
     }
 
     /// Returns the bell to ring after a commit.
@@ -89,38 +92,30 @@ impl Relay {
     }
 
     /// Runs until the token is cancelled; whatever fails is tried again, with growing pauses.
-    pub async fn run(self, shutdown: CancellationToken) -> Result<(), Infallible> {
-        let work = async {
-            let mut failures = 0;
-            let mut prune_at = Instant::now() + PRUNE_EVERY;
-            loop {
-                let pause = match self.pass().await {
-                    Ok(Pass::More) => Duration::ZERO,
-                    Ok(Pass::Empty) => {
-                        failures = 0;
-                        POLL
-                    }
-                    Ok(Pass::Held) => {
-                        failures += 1;
-                        backoff(failures)
-                    }
-                    Err(error) => {
-                        failures += 1;
-                        tracing::warn!(error = &error as &dyn std::error::Error, "outbox cannot be read");
-                        backoff(failures)
-                    }
-                };
-                if prune_at <= Instant::now() {
-                    self.prune().await;
-                    prune_at = Instant::now() + PRUNE_EVERY;
+    pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), Infallible> {
+        let mut failures = 0;
+        let mut prune_at = Instant::now() + PRUNE_EVERY;
+        while !shutdown.is_cancelled() {
+            let pause = match self.pass(&shutdown).await {
+                Pass::More => Duration::ZERO,
+                Pass::Empty | Pass::NotMine => {
+                    failures = 0;
+                    POLL
                 }
-                self.pause(pause, failures == 0).await;
+                Pass::Held => {
+                    failures += 1;
+                    backoff(failures)
+                }
+            };
+            if prune_at <= Instant::now() {
+                self.prune().await;
+                prune_at = Instant::now() + PRUNE_EVERY;
             }
-        };
-        tokio::select! {
-            () = shutdown.cancelled() => Ok(()),
-            never = work => never,
+            shutdown.run_until_cancelled(self.pause(pause, failures == 0)).await;
         }
+        // Another replica goes on at once.
+        self.duty.release().await;
+        Ok(())
     }
 
     async fn pause(&self, pause: Duration, may_be_woken: bool) {
@@ -132,7 +127,26 @@ impl Relay {
         }
     }
 
-    async fn pass(&self) -> Result<Pass, StoreError> {
+    /// Publishes a batch, if this replica is the one that publishes.
+    async fn pass(&mut self, shutdown: &CancellationToken) -> Pass {
+        match self.duty.hold().await {
+            Ok(true) => {}
+            Ok(false) => return Pass::NotMine,
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn Error, "events are held back");
+                return Pass::Held;
+            }
+        }
+        match self.publish(shutdown).await {
+            Ok(pass) => pass,
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn Error, "outbox cannot be read or marked");
+                Pass::Held
+            }
+        }
+    }
+
+    async fn publish(&mut self, shutdown: &CancellationToken) -> Result<Pass, StoreError> {
         const SQL: &str =
             "SELECT id, topic, key, payload FROM outbox WHERE published_at IS NULL ORDER BY id LIMIT $1";
         let waiting: Vec<Waiting> =
@@ -140,15 +154,15 @@ impl Relay {
         let taken = waiting.len();
         let mut published = Vec::with_capacity(taken);
         for event in waiting {
+            // A batch may take longer than the lease, and what is published now has to be marked.
+            if shutdown.is_cancelled() || !matches!(self.duty.hold().await, Ok(true)) {
+                break;
+            }
             let publish = self.stream.publish(&event.topic, &event.key, Bytes::from(event.payload));
             match tokio::time::timeout(PUBLISH_DEADLINE, publish).await {
                 Ok(Ok(())) => published.push(event.id),
                 Ok(Err(error)) => {
-                    tracing::warn!(
-                        event.topic,
-                        error = &error as &dyn std::error::Error,
-                        "event is held back"
-                    );
+                    tracing::warn!(event.topic, error = &error as &dyn Error, "event is held back");
                     break;
                 }
                 Err(_) => {
@@ -194,7 +208,7 @@ impl Relay {
         };
         match pruned.await {
             Ok(events) => tracing::debug!(outbox.events = events, "published events removed"),
-            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "outbox cannot be pruned"),
+            Err(error) => tracing::warn!(error = &error as &dyn Error, "outbox cannot be pruned"),
         }
     }
 }

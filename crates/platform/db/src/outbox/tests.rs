@@ -1,12 +1,12 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use portico_clock::{MockClock, SharedClock};
-use portico_coordination::{Consumer, Coordination, EventStream, StreamSettings};
+use portico_coordination::{Consumer, Coordination, EventStream, Leases, StreamSettings};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
-    Db, on_db, revision, scalar,
+    Db, Duty, on_db, revision, scalar,
     testing::{databases, schema_with},
 };
 
@@ -14,9 +14,22 @@ fn now() -> DateTime<Utc> {
     DateTime::from_timestamp_micros(1_800_000_000_123_456).unwrap()
 }
 
+fn clock() -> SharedClock {
+    Arc::new(MockClock::at(now()))
+}
+
 fn stream(capacity: usize) -> EventStream {
-    let clock: SharedClock = Arc::new(MockClock::at(now()));
-    Coordination::in_process_with(clock, StreamSettings { capacity, ..StreamSettings::default() }).events()
+    let settings = StreamSettings { capacity, ..StreamSettings::default() };
+    Coordination::in_process_with(clock(), settings).events()
+}
+
+fn relay(db: &Db, stream: &EventStream, leases: Leases, replica: &str) -> Relay {
+    let duty = Duty::new(leases, "outbox", replica, Duration::from_secs(5));
+    Relay::new(db.clone(), stream.clone(), clock(), duty)
+}
+
+fn alone(db: &Db, stream: &EventStream) -> Relay {
+    relay(db, stream, Coordination::in_process(clock()).leases(), "only")
 }
 
 async fn change(db: &Db, payload: String) {
@@ -44,7 +57,7 @@ async fn events_are_published_in_commit_order_and_marked() {
         for n in 0..250 {
             change(&db, n.to_string()).await;
         }
-        let relay = Relay::new(db.clone(), stream.clone(), Arc::new(MockClock::at(now())));
+        let relay = alone(&db, &stream);
         let bell = relay.bell();
         let shutdown = CancellationToken::new();
         let consumer = stream.subscribe("t", "g", "c").await.unwrap();
@@ -85,7 +98,7 @@ async fn nothing_is_lost_while_a_consumer_is_behind() {
             change(&db, n.to_string()).await;
         }
         let shutdown = CancellationToken::new();
-        let relay = Relay::new(db.clone(), stream, Arc::new(MockClock::at(now())));
+        let relay = alone(&db, &stream);
         let check = async {
             while waiting(&db).await > 3 {
                 tokio::task::yield_now().await;
@@ -98,5 +111,36 @@ async fn nothing_is_lost_while_a_consumer_is_behind() {
         };
         let (ended, ()) = tokio::join!(relay.run(shutdown.clone()), check);
         ended.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn s0_26_s2_29_of_two_relays_one_publishes_and_the_other_takes_over_without_loss_or_repetition() {
+    for (label, db, _guard) in databases(&schema_with("", "")).await {
+        let (stream, leases) = (stream(1000), Coordination::in_process(clock()).leases());
+        let consumer = stream.subscribe("t", "g", "c").await.unwrap();
+        let (first, second) = (relay(&db, &stream, leases.clone(), "a"), relay(&db, &stream, leases, "b"));
+        let bells = [first.bell(), second.bell()];
+        let (first_ends, second_ends) = (CancellationToken::new(), CancellationToken::new());
+        let check = async {
+            for n in 0..300 {
+                change(&db, n.to_string()).await;
+                bells.iter().for_each(Bell::ring);
+                if n == 150 {
+                    first_ends.cancel();
+                }
+            }
+            for n in 0..300 {
+                assert_eq!(next(&consumer).await, n.to_string(), "{label}");
+            }
+            while waiting(&db).await > 0 {
+                tokio::task::yield_now().await;
+            }
+            second_ends.cancel();
+        };
+        let (a, b, ()) = tokio::join!(first.run(first_ends.clone()), second.run(second_ends.clone()), check);
+        assert!(a.is_ok() && b.is_ok());
+        let more = tokio::time::timeout(Duration::from_millis(1), consumer.next()).await;
+        assert!(more.is_err(), "{label}: nothing was published twice");
     }
 }

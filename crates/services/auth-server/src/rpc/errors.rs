@@ -61,6 +61,8 @@ pub(crate) enum RpcError {
     LastAdministrator,
     #[error("{count} signing keys are published already; wait until the oldest have retired")]
     TooManyKeys { count: usize },
+    #[error("this replica seals with the key {sealing}; try again once it has read the key ring again")]
+    SealingKeyDiffers { sealing: String },
     #[error("your token lacks the scope {scope}; sign in again and ask for it")]
     ScopeMissing { scope: Scope },
     #[error("you may not do this ({policy}); ask an administrator for a role that allows {action}")]
@@ -135,6 +137,7 @@ impl RpcError {
             Self::BuiltinClient { .. } => (Code::FailedPrecondition, "builtin_client"),
             Self::LastAdministrator => (Code::FailedPrecondition, "last_administrator"),
             Self::TooManyKeys { .. } => (Code::FailedPrecondition, "too_many_keys"),
+            Self::SealingKeyDiffers { .. } => (Code::FailedPrecondition, "sealing_key_differs"),
             Self::ScopeMissing { .. } => (Code::PermissionDenied, "insufficient_scope"),
             Self::Denied { .. } => (Code::PermissionDenied, "no_permission"),
             Self::Escalation { .. } => (Code::PermissionDenied, "escalation"),

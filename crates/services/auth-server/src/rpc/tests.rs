@@ -6,5 +6,6 @@ mod fixture;
 mod grants;
 mod record;
 mod roles;
+mod sealing;
 mod trust;
 mod users;

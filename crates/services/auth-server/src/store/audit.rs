@@ -1,7 +1,7 @@
-//! What happened, by whom: rows are only ever added.
+//! What happened, by whom: rows are only ever added, and removed when their time is over.
 
 use chrono::{DateTime, Utc};
-use portico_db::{Conn, Db, StoreError, on_db, read};
+use portico_db::{Conn, Db, StoreError, on_db, on_tx, read};
 use portico_ids::AuditId;
 use sqlx::QueryBuilder;
 use uuid::Uuid;
@@ -50,6 +50,36 @@ impl AuditStore {
         let mut tx = self.db.begin_write().await?;
         entry.write(Conn::from(&mut tx)).await?;
         tx.commit().await
+    }
+
+    /// Lets rows from before a moment be removed, which the table itself refuses otherwise, and records that. False:
+    /// there are none.
+    pub(crate) async fn allow_removal(
+        &self,
+        before: DateTime<Utc>,
+        entry: &AuditEntry,
+    ) -> Result<bool, StoreError> {
+        const FIRST: &str = "SELECT occurred_at < $1 FROM audit ORDER BY seq LIMIT 1";
+        const ALLOW: &str = "UPDATE audit_horizon SET removable_to = $1 WHERE id = 1 AND removable_to < $1";
+        let mut tx = self.db.begin_write().await?;
+        let old: Option<bool> =
+            on_tx!(&mut tx, conn => sqlx::query_scalar(FIRST).bind(before).fetch_optional(conn).await?);
+        if !old.unwrap_or_default() {
+            return Ok(false);
+        }
+        on_tx!(&mut tx, conn => sqlx::query(ALLOW).bind(before).execute(conn).await.map(drop)?);
+        entry.write(Conn::from(&mut tx)).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    /// Removes those of the first `limit` rows that are from before a moment, and answers how many were.
+    pub(crate) async fn remove(&self, before: DateTime<Utc>, limit: i64) -> Result<u64, StoreError> {
+        // The first by number are the oldest but for differences of clocks: no other index is needed.
+        const SQL: &str = "DELETE FROM audit WHERE occurred_at < $1 AND id IN (SELECT id FROM audit ORDER BY seq LIMIT $2)";
+        Ok(on_db!(&self.db, pool => {
+            sqlx::query(SQL).bind(before).bind(limit).execute(pool).await?.rows_affected()
+        }))
     }
 
     /// Where a row stands in the order in which rows became durable.

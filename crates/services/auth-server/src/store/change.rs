@@ -30,7 +30,7 @@ pub(crate) struct AuditEntry {
 }
 
 impl AuditEntry {
-    pub(super) async fn write(&self, mut conn: Conn<'_>) -> Result<(), StoreError> {
+    pub(crate) async fn write(&self, mut conn: Conn<'_>) -> Result<(), StoreError> {
         // Held until the commit: readers who go on after the last number that they saw miss nothing.
         const TAKE: &str = "UPDATE audit_sequence SET value = value + 1 WHERE id = 1 RETURNING value";
         const SQL: &str = "INSERT INTO audit (id, occurred_at, principal, client_id, action, target, name, outcome, \

@@ -20,9 +20,12 @@ use crate::service::change::Once;
 /// Longest request id that a caller may choose.
 const REQUEST_ID_LIMIT: usize = 128;
 
-/// How often each action ended in which way.
+/// How often each action ended in which way, and what rotations did.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Calls(Family<CallLabels, Counter>);
+pub(crate) struct Calls {
+    ended: Family<CallLabels, Counter>,
+    rewrapped: Counter,
+}
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CallLabels {
@@ -36,13 +39,22 @@ impl Calls {
         metrics.register(
             "portico_registry_calls",
             "gRPC calls by action and how they ended",
-            calls.0.clone(),
+            calls.ended.clone(),
+        );
+        metrics.register(
+            "portico_registry_rows_rewrapped",
+            "Sealed rows wrapped with a newer key of the ring",
+            calls.rewrapped.clone(),
         );
         calls
     }
 
     fn count(&self, action: &'static str, reason: &'static str) {
-        self.0.get_or_create(&CallLabels { action, reason }).inc();
+        self.ended.get_or_create(&CallLabels { action, reason }).inc();
+    }
+
+    pub(super) fn count_rewrapped(&self, rows: u32) {
+        self.rewrapped.inc_by(rows.into());
     }
 }
 

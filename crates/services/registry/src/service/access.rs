@@ -4,6 +4,7 @@ use portico_authn::Caller;
 use portico_authz::{Action, Resource, Visibility as Seen};
 use portico_ids::PrincipalId;
 use portico_oauth_types::Scope;
+use portico_transport::PeerIdentity;
 
 use super::Service;
 use crate::domain::endpoint::Endpoint;
@@ -28,6 +29,11 @@ pub(crate) struct Actor {
 }
 
 impl Actor {
+    /// A task of the registry itself.
+    pub(crate) fn registry() -> Self {
+        Self { caller: Caller::Service(PeerIdentity::new("registry")), origin: Origin::default() }
+    }
+
     pub(crate) fn id(&self) -> PrincipalId {
         match &self.caller {
             Caller::Principal(principal) => principal.id.clone(),

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use portico_proto_events::event::Payload;
 use portico_proto_events::{
     InstanceSpec, InstanceStatusChanged, ServerDeleted, ServerInstanceCreated, ServerInstanceDeleted,
-    ServerInstanceUpdated,
+    ServerInstanceSecretChanged, ServerInstanceUpdated,
 };
 use prost_types::Timestamp;
 
@@ -31,6 +31,12 @@ pub(crate) fn created(instance: &Instance, server: &Server) -> Payload {
 
 pub(crate) fn updated(instance: &Instance, server: &Server) -> Payload {
     Payload::ServerInstanceUpdated(ServerInstanceUpdated { spec: Some(spec(instance, server)) })
+}
+
+pub(crate) fn secret_changed(instance: &Instance, server: &Server) -> Payload {
+    let spec_revision = instance.revision;
+    let spec = Some(spec(instance, server));
+    Payload::ServerInstanceSecretChanged(ServerInstanceSecretChanged { spec, spec_revision })
 }
 
 pub(crate) fn deleted(instance: &Instance) -> Payload {

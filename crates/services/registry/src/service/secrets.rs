@@ -9,6 +9,8 @@ use secrecy::{ExposeSecret as _, SecretSlice};
 
 use super::Service;
 use super::access::{self, Actor};
+use super::change::Change;
+use super::events;
 use super::paging::{Asked, Page, Scan};
 use crate::domain::secret::{Secret, SecretRef, VALUE_LIMIT};
 use crate::errors::RegistryError;
@@ -29,12 +31,12 @@ pub(crate) struct Resolved {
     pub(crate) missing: Vec<SecretRef>,
 }
 
-fn aad(reference: &SecretRef, version: i64) -> Aad<'_> {
+pub(crate) fn aad(reference: &SecretRef, version: i64) -> Aad<'_> {
     Aad { table: "secrets", row: reference.as_str(), field: "sealed", version }
 }
 
 impl Service {
-    /// Seals a value and writes it; instances that refer to it get a new place in the catalogue.
+    /// Seals a value and writes it; who serves or watches instances that refer to it learns of it.
     pub(crate) async fn set_secret(
         &self,
         actor: &Actor,
@@ -62,8 +64,7 @@ impl Service {
         let secret = Secret { reference, version, owner, created_at, updated_at: change.now() };
         let sealed = self.sealer.seal(&aad(&secret.reference, version), value.expose_secret());
         secrets::put(change.conn(), &secret, &sealed).await?;
-        let revision = change.revision();
-        instances::touch_users_of(change.conn(), &secret.reference, revision).await?;
+        tell_users_of(&mut change, &secret.reference).await?;
         change.audit("secret.set", &target(&secret.reference)).await?;
         change.commit().await?;
         Ok(secret)
@@ -72,7 +73,7 @@ impl Service {
     /// Refuses a new secret that an instance of somebody else waits for already: it would be sent there.
     async fn refuse_claimed(
         &self,
-        change: &mut super::change::Change<'_>,
+        change: &mut Change<'_>,
         actor: &Actor,
         reference: &SecretRef,
     ) -> Result<(), RegistryError> {
@@ -120,9 +121,9 @@ impl Service {
             }
             decided => decided?,
         }
-        let (now, revision) = (change.now(), change.revision());
+        let now = change.now();
         secrets::delete(change.conn(), reference, now).await?;
-        instances::touch_users_of(change.conn(), reference, revision).await?;
+        tell_users_of(&mut change, reference).await?;
         change.audit("secret.delete", &target(reference)).await?;
         change.commit().await
     }
@@ -185,6 +186,22 @@ impl Service {
         audit::append((&mut tx).into(), &records).await?;
         Ok(tx.commit().await?)
     }
+}
+
+/// Gives the instances that refer to a secret a new place in the catalogue, and has them looked at again.
+async fn tell_users_of(change: &mut Change<'_>, reference: &SecretRef) -> Result<(), RegistryError> {
+    let revision = change.revision();
+    instances::touch_users_of(change.conn(), reference, revision).await?;
+    let users = instances::referring_to(change.conn(), reference).await?;
+    let ids: BTreeSet<_> = users.iter().map(|instance| instance.server_id).collect();
+    let ids: Vec<_> = ids.into_iter().collect();
+    let servers = servers::by_ids(change.conn(), &ids).await?;
+    for instance in &users {
+        if let Some(server) = servers.iter().find(|server| server.id == instance.server_id) {
+            change.publish(&instance.id.to_string(), events::secret_changed(instance, server)).await?;
+        }
+    }
+    Ok(())
 }
 
 fn target(reference: &SecretRef) -> String {

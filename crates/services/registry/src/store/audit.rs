@@ -1,6 +1,7 @@
 //! Audit records at rest: only ever added, by id once.
 
-use portico_db::{Conn, FromRow, Row, StoreError, on_tx, read, scalar};
+use chrono::{DateTime, Utc};
+use portico_db::{Conn, Db, FromRow, Row, StoreError, on_db, on_tx, read, scalar};
 use portico_ids::AuditId;
 use sqlx::QueryBuilder;
 
@@ -80,6 +81,28 @@ pub(crate) async fn append(mut conn: Conn<'_>, records: &[AuditRecord]) -> Resul
         });
     }
     Ok(added)
+}
+
+/// Tells whether the first records are from before a moment.
+pub(crate) async fn begins_before(conn: Conn<'_>, before: DateTime<Utc>) -> Result<bool, StoreError> {
+    const SQL: &str = "SELECT occurred_at < $1 FROM audit ORDER BY seq LIMIT 1";
+    let old: Option<bool> =
+        on_tx!(conn, c => sqlx::query(SQL).bind(before).try_map(scalar).fetch_optional(c).await?);
+    Ok(old.unwrap_or(false))
+}
+
+/// Lets records from before a moment be removed, which the table itself refuses otherwise.
+pub(crate) async fn allow_removal(conn: Conn<'_>, before: DateTime<Utc>) -> Result<(), StoreError> {
+    const SQL: &str = "UPDATE audit_horizon SET removable_to = $1 WHERE id = 1 AND removable_to < $1";
+    on_tx!(conn, c => sqlx::query(SQL).bind(before).execute(c).await.map(drop)?);
+    Ok(())
+}
+
+/// Removes those of the first `limit` records that are from before a moment, and answers how many were.
+pub(crate) async fn remove(db: &Db, before: DateTime<Utc>, limit: i64) -> Result<u64, StoreError> {
+    // The first by number are the oldest but for differences of clocks: no other index is needed.
+    const SQL: &str = "DELETE FROM audit WHERE occurred_at < $1 AND id IN (SELECT id FROM audit ORDER BY seq LIMIT $2)";
+    Ok(on_db!(db, pool => sqlx::query(SQL).bind(before).bind(limit).execute(pool).await?.rows_affected()))
 }
 
 /// Where the record with this id stands; `None` if there is none.

@@ -11,6 +11,11 @@ static SCHEMA: Schema = Schema {
             name: "registry",
             sql: include_str!("../../../../../migrations/registry/postgres/0002_registry.sql"),
         },
+        Migration {
+            version: 3,
+            name: "audit retention",
+            sql: include_str!("../../../../../migrations/registry/postgres/0003_audit_retention.sql"),
+        },
     ],
     sqlite: &[
         Migration { version: 1, name: "revision, outbox, idempotency", sql: TABLES_SQLITE },
@@ -18,6 +23,11 @@ static SCHEMA: Schema = Schema {
             version: 2,
             name: "registry",
             sql: include_str!("../../../../../migrations/registry/sqlite/0002_registry.sql"),
+        },
+        Migration {
+            version: 3,
+            name: "audit retention",
+            sql: include_str!("../../../../../migrations/registry/sqlite/0003_audit_retention.sql"),
         },
     ],
 };

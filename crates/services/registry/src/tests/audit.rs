@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::fixture::*;
 
-fn record(n: u128) -> proto::AuditRecord {
+pub(super) fn record(n: u128) -> proto::AuditRecord {
     proto::AuditRecord {
         id: Uuid::from_u128(n).to_string(),
         occurred_at: Some(Timestamp { seconds: 1_800_000_000, nanos: 0 }),

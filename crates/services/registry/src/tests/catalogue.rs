@@ -5,21 +5,26 @@ use portico_proto_registry::catalogue_item::Value;
 use portico_proto_registry::catalogue_service_client::CatalogueServiceClient;
 use portico_proto_registry::watch_catalogue_response::Frame;
 use tonic::Streaming;
+use tonic::service::Routes;
 use tonic::service::interceptor::InterceptedService;
 
 use super::fixture::*;
 
-type Frames = Streaming<proto::WatchCatalogueResponse>;
+pub(super) type Frames = Streaming<proto::WatchCatalogueResponse>;
 
-struct Batch {
-    snapshot: bool,
-    items: Vec<proto::CatalogueItem>,
-    removed: Vec<String>,
-    revision: i64,
+pub(super) struct Batch {
+    pub(super) snapshot: bool,
+    pub(super) items: Vec<proto::CatalogueItem>,
+    pub(super) removed: Vec<String>,
+    pub(super) revision: i64,
 }
 
 async fn watch(fixture: &Fixture, since_revision: i64) -> Frames {
-    let channel = InterceptedService::new(fixture.routes.clone(), As::Service("gateway"));
+    watch_at(&fixture.routes, since_revision).await
+}
+
+pub(super) async fn watch_at(routes: &Routes, since_revision: i64) -> Frames {
+    let channel = InterceptedService::new(routes.clone(), As::Service("gateway"));
     CatalogueServiceClient::new(channel)
         .watch_catalogue(proto::WatchCatalogueRequest { since_revision })
         .await
@@ -27,7 +32,7 @@ async fn watch(fixture: &Fixture, since_revision: i64) -> Frames {
         .into_inner()
 }
 
-async fn batch(frames: &mut Frames) -> Batch {
+pub(super) async fn batch(frames: &mut Frames) -> Batch {
     let mut batch = Batch { snapshot: false, items: Vec::new(), removed: Vec::new(), revision: 0 };
     loop {
         let frame =

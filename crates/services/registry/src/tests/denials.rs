@@ -49,7 +49,7 @@ fn assert_refused(status: &Status, method: &(String, String), code: Code, reason
 async fn no_method_answers_without_a_caller() {
     let fixture = Fixture::new().await;
     let methods = methods();
-    assert_eq!(methods.len(), 27, "a method came or went: look whether its denial is tested");
+    assert_eq!(methods.len(), 29, "a method came or went: look whether its denial is tested");
     for method in &methods {
         assert_eq!(call(&fixture, method, &As::Nobody).await.code(), Code::Unauthenticated, "{method:?}");
     }
@@ -71,7 +71,7 @@ async fn management_methods_need_a_principal_with_the_scope() {
             &call(&fixture, method, &As::Service("gateway")).await,
             method,
             Code::PermissionDenied,
-            "principals_only",
+            "peer_not_allowed",
         );
         let reads = method.1.starts_with("Get") || method.1.starts_with("List");
         if !reads {
@@ -90,13 +90,10 @@ async fn internal_methods_need_the_right_service() {
     let mut fixture = Fixture::new().await;
     let admin = fixture.person(&["administrator"], "admin");
     for method in methods().iter().filter(|(service, _)| INTERNAL.contains(&service.as_str())) {
-        for caller in [&admin, &As::Service("demo-server")] {
-            assert_refused(
-                &call(&fixture, method, caller).await,
-                method,
-                Code::PermissionDenied,
-                "internal_only",
-            );
+        for (caller, reason) in
+            [(&admin, "internal_only"), (&As::Service("demo-server"), "peer_not_allowed")]
+        {
+            assert_refused(&call(&fixture, method, caller).await, method, Code::PermissionDenied, reason);
         }
     }
     let worker =

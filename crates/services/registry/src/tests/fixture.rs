@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use portico_authn::Role;
 use portico_authn::testing::TestIssuer;
-use portico_clock::{MockClock, SharedClock};
+use portico_clock::MockClock;
 use portico_coordination::{Coordination, EventStream};
 use portico_db::Db;
 use portico_db::testing::{Guard, databases};
@@ -21,7 +21,7 @@ use portico_proto_registry::observation_service_client::ObservationServiceClient
 use portico_proto_registry::secret_resolver_service_client::SecretResolverServiceClient;
 use portico_proto_registry::secret_service_client::SecretServiceClient;
 use portico_proto_registry::server_service_client::ServerServiceClient;
-use portico_sealing::KeyRing;
+use portico_sealing::{KeyRing, Sealer};
 use portico_telemetry::Metrics;
 use portico_transport::{PeerIdentity, reason_of};
 use prost_types::FieldMask;
@@ -45,10 +45,57 @@ pub(super) struct Fixture {
     pub(super) tasks: Tasks,
     pub(super) metrics: Metrics,
     pub(super) clock: MockClock,
-    issuer: TestIssuer,
+    ground: Ground,
     roles: Vec<(String, String)>,
-    #[expect(dead_code, reason = "held for what dropping it does")]
     guards: (Guard, tempfile::TempDir),
+}
+
+/// What the replicas of one registry share.
+struct Ground {
+    db: Db,
+    clock: MockClock,
+    rng: SharedRng,
+    coordination: Coordination,
+    keys: KeyRing,
+    issuer: TestIssuer,
+}
+
+/// A process of its own, as far as the registry can tell.
+pub(super) struct Replica {
+    pub(super) registry: Registry,
+    pub(super) routes: Routes,
+    pub(super) tasks: Tasks,
+    pub(super) metrics: Metrics,
+}
+
+impl Ground {
+    async fn replica(&self, settings: RegistrySettings) -> Replica {
+        let (tasks, metrics) = (Tasks::new(), Metrics::new());
+        let deps = Dependencies {
+            db: self.db.clone(),
+            clock: Arc::new(self.clock.clone()),
+            rng: Arc::clone(&self.rng),
+            coordination: self.coordination.clone(),
+            keys: self.keys.clone(),
+            trust: self.issuer.trust(),
+            callers: self.issuer.api_layer(),
+            outbound: OutboundClient::new(OutboundPolicy::default(), &OutboundLimits::default()).unwrap(),
+            public_origin: "https://portico.test".parse().unwrap(),
+            metrics: metrics.clone(),
+            readiness: Readiness::new(),
+            tasks: tasks.clone(),
+        };
+        let registry = Registry::build(settings, deps).await.unwrap();
+        Replica { routes: registry.rpc(), registry, tasks, metrics }
+    }
+}
+
+impl Replica {
+    pub(super) async fn stop(&self) {
+        self.tasks.trigger_shutdown();
+        let outcome = self.tasks.wait(Duration::from_secs(5)).await;
+        assert!(outcome.is_clean(), "{outcome:?}");
+    }
 }
 
 /// Puts credentials on a request as a listener or an in-process link would have.
@@ -90,43 +137,46 @@ pub(super) struct Clients {
 
 impl Fixture {
     pub(super) async fn new() -> Self {
+        let (_, db, guard) = databases(schema()).await.into_iter().next().unwrap();
+        Self::on(db, guard).await
+    }
+
+    /// One on every database that can be had, with its label.
+    pub(super) async fn everywhere() -> Vec<(&'static str, Self)> {
+        let mut all = Vec::new();
+        for (label, db, guard) in databases(schema()).await {
+            all.push((label, Self::on(db, guard).await));
+        }
+        all
+    }
+
+    async fn on(db: Db, guard: Guard) -> Self {
         install_crypto_provider();
         let clock = MockClock::at(chrono::DateTime::from_timestamp_micros(1_800_000_000_123_456).unwrap());
-        let shared: SharedClock = Arc::new(clock.clone());
         let rng: SharedRng = Arc::new(SeededRng::new(7));
-        let issuer = TestIssuer::new(Arc::clone(&shared));
-        let (_, db, guard) = databases(schema()).await.into_iter().next().unwrap();
+        let issuer = TestIssuer::new(Arc::new(clock.clone()));
         let dir = tempfile::tempdir().unwrap();
         let keys = KeyRing::generate_file(&dir.path().join("keys.json"), &*rng).unwrap();
-        let events = Coordination::in_process(Arc::clone(&shared)).events();
-        let (tasks, metrics) = (Tasks::new(), Metrics::new());
-        let deps = Dependencies {
-            db: db.clone(),
-            clock: shared,
-            rng,
-            events: events.clone(),
-            keys,
-            trust: issuer.trust(),
-            callers: issuer.api_layer(),
-            outbound: OutboundClient::new(OutboundPolicy::default(), &OutboundLimits::default()).unwrap(),
-            public_origin: "https://portico.test".parse().unwrap(),
-            metrics: metrics.clone(),
-            readiness: Readiness::new(),
-            tasks: tasks.clone(),
-        };
-        let registry = Registry::build(RegistrySettings::default(), deps).await.unwrap();
-        let routes = registry.rpc();
+        let coordination = Coordination::in_process(Arc::new(clock.clone()));
+        let ground = Ground { db, clock, rng, coordination, keys, issuer };
+        let Replica { registry, routes, tasks, metrics } = ground.replica(RegistrySettings::default()).await;
+        let (db, clock, events) = (ground.db.clone(), ground.clock.clone(), ground.coordination.events());
         let guards = (guard, dir);
-        Self { registry, routes, db, events, tasks, metrics, clock, issuer, roles: Vec::new(), guards }
+        Self { registry, routes, db, events, tasks, metrics, clock, ground, roles: Vec::new(), guards }
+    }
+
+    /// One more registry on the same database and coordination.
+    pub(super) async fn replica(&self) -> Replica {
+        self.ground.replica(RegistrySettings::default()).await
     }
 
     /// Makes a token of somebody new who holds the named built-in roles.
     pub(super) fn person(&mut self, roles: &[&str], scopes: &str) -> As {
         let scopes: ScopeSet = scopes.parse().unwrap();
         let api = format!("{}/api", portico_authn::testing::ISSUER);
-        let mut claims = self.issuer.claims(&self.issuer.user(), &api, scopes);
+        let mut claims = self.ground.issuer.claims(&self.ground.issuer.user(), &api, scopes);
         claims.roles = roles.iter().map(|name| self.role(name)).collect();
-        As::Token(self.issuer.mint(&claims))
+        As::Token(self.ground.issuer.mint(&claims))
     }
 
     fn role(&mut self, name: &str) -> String {
@@ -135,9 +185,32 @@ impl Fixture {
         }
         let id = RoleId::generate(&self.clock, &SeededRng::new(self.roles.len() as u64 + 100)).to_string();
         let (policies, permissions) = (String::new(), Vec::new());
-        self.issuer.put_role(Role { id: id.clone(), name: name.to_owned(), policies, permissions });
+        self.ground.issuer.put_role(Role { id: id.clone(), name: name.to_owned(), policies, permissions });
         self.roles.push((name.to_owned(), id.clone()));
         id
+    }
+
+    /// Rotates the key ring at once: there is no other process. Answers the key that seals now.
+    pub(super) fn rotate_ring(&self) -> String {
+        let path = self.guards.1.path().join("keys.json");
+        let key = KeyRing::stage_file(&path, &SeededRng::new(31)).unwrap();
+        KeyRing::promote_file(&path, &key, chrono::DateTime::UNIX_EPOCH).unwrap();
+        assert!(self.ground.keys.reload().unwrap());
+        key
+    }
+
+    pub(super) fn prune_ring(&self, key: &str) {
+        KeyRing::prune_file(&self.guards.1.path().join("keys.json"), key).unwrap();
+        assert!(self.ground.keys.reload().unwrap());
+    }
+
+    /// The ring of somebody else.
+    pub(super) fn other_ring(&self) -> KeyRing {
+        KeyRing::generate_file(&self.guards.1.path().join("other.json"), &SeededRng::new(32)).unwrap()
+    }
+
+    pub(super) fn sealer(&self) -> &Sealer {
+        &self.registry.rpc.service.sealer
     }
 
     pub(super) fn publisher(&mut self) -> Clients {
@@ -151,8 +224,19 @@ impl Fixture {
     }
 
     pub(super) fn clients(&self, caller: As) -> Clients {
-        let channel = InterceptedService::new(self.routes.clone(), caller);
-        Clients {
+        Clients::of(&self.routes, caller)
+    }
+
+    pub(super) async fn stop(&self) {
+        self.tasks.trigger_shutdown();
+        self.tasks.wait(Duration::from_secs(5)).await;
+    }
+}
+
+impl Clients {
+    pub(super) fn of(routes: &Routes, caller: As) -> Self {
+        let channel = InterceptedService::new(routes.clone(), caller);
+        Self {
             servers: ServerServiceClient::new(channel.clone()),
             instances: InstanceServiceClient::new(channel.clone()),
             endpoints: EndpointServiceClient::new(channel.clone()),
@@ -163,13 +247,6 @@ impl Fixture {
         }
     }
 
-    pub(super) async fn stop(&self) {
-        self.tasks.trigger_shutdown();
-        self.tasks.wait(Duration::from_secs(5)).await;
-    }
-}
-
-impl Clients {
     /// Registers a server at a public address.
     pub(super) async fn register(&mut self, name: &str) -> proto::RegisterServerResponse {
         self.servers.register_server(registration(name)).await.unwrap().into_inner()

@@ -182,6 +182,7 @@ impl SecretResolverService for FakeRegistry {
 pub(crate) struct Fixture {
     pub(crate) registry: FakeRegistry,
     pub(crate) events: EventStream,
+    pub(crate) coordination: Coordination,
     pub(crate) readiness: Readiness,
     pub(crate) tasks: Tasks,
     metrics: Metrics,
@@ -204,6 +205,7 @@ pub(crate) fn quick() -> WorkerSettings {
 impl Fixture {
     pub(crate) fn new() -> Self {
         let clock = MockClock::at(DateTime::from_timestamp(1_800_000_000, 0).unwrap());
+        let coordination = Coordination::in_process(Arc::new(clock.clone()));
         let registry = FakeRegistry::new();
         let exchange = Exchange::new();
         let routes = Routes::new(ObservationServiceServer::new(registry.clone()))
@@ -211,7 +213,8 @@ impl Fixture {
         exchange.serve("registry", routes);
         Self {
             registry,
-            events: Coordination::in_process(Arc::new(clock.clone())).events(),
+            events: coordination.events(),
+            coordination,
             readiness: Readiness::new(),
             tasks: Tasks::new(),
             metrics: Metrics::new(),
@@ -231,7 +234,7 @@ impl Fixture {
         let deps = Dependencies {
             clock: Arc::new(self.clock.clone()),
             rng: Arc::new(SeededRng::new(7)),
-            events: self.events.clone(),
+            coordination: self.coordination.clone(),
             registry: self.exchange.link("registry", PeerIdentity::new("worker")),
             outbound: OutboundClient::new(OutboundPolicy::dev(), &OutboundLimits::default()).unwrap(),
             metrics: self.metrics.clone(),

@@ -46,7 +46,7 @@ pub(super) struct Fixture {
     pub(super) clock: MockClock,
     pub(super) tasks: Tasks,
     pub(super) root: PrincipalId,
-    _guards: (Guard, tempfile::TempDir),
+    guards: (Guard, tempfile::TempDir),
 }
 
 /// Puts credentials on a request as a listener or an in-process link would have.
@@ -133,7 +133,12 @@ impl Fixture {
         let app = Arc::clone(server.app());
         app.catalogue.apply(true, vec![endpoint("time")], &[]);
         let root = PrincipalId::User(app.stores.users.find(ROOT).await.unwrap().unwrap().id);
-        Self { label, app, routes: server.rpc(), clock, tasks, root, _guards: (guard, dir) }
+        Self { label, app, routes: server.rpc(), clock, tasks, root, guards: (guard, dir) }
+    }
+
+    /// The file of the key ring.
+    pub(super) fn key_ring(&self) -> std::path::PathBuf {
+        self.guards.1.path().join("keys.json")
     }
 
     /// Mints a token for the management plane with the roles that the principal has now.
