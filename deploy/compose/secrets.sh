@@ -1,0 +1,27 @@
+#!/bin/sh
+# Makes the secrets that compose.yaml mounts, once: secrets.sh [DIRECTORY]. What is there stays as it is.
+# The directory is closed to other users of this machine. The files are not: containers read them as other users.
+set -eu
+dir=${1:-$(dirname "$0")/secrets}
+mkdir -p "$dir"
+chmod 700 "$dir"
+
+random() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }
+
+# put NAME VALUE: a file that is never overwritten.
+put() {
+    [ ! -e "$dir/$1" ] || return 0
+    printf '%s\n' "$2" >"$dir/$1"
+    chmod 644 "$dir/$1"
+}
+
+put postgres-password "$(random)"
+put database-url "postgres://portico:$(cat "$dir/postgres-password")@postgres:5432/portico"
+[ -e "$dir/redis-url" ] || rm -f "$dir/redis-users"
+put redis-url "redis://portico:$(random)@redis:6379"
+password=$(sed 's#^redis://portico:##;s#@.*##' "$dir/redis-url")
+# Without a password there is only the answer that the health check asks for.
+put redis-users "user default on nopass -@all +ping
+user portico on #$(printf %s "$password" | sha256sum | cut -d' ' -f1) ~* &* +@all -@admin"
+put administrator-password "$(random)"
+echo "The secrets are in $dir; the administrator's password is in administrator-password."

@@ -1,0 +1,44 @@
+"""The Dockerfile and what it copies, as text: the build inside a container needs base images, which tests do not fetch."""
+
+import re
+import subprocess
+
+from rendering import ROOT
+
+DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
+
+
+def test_hadolint_finds_nothing():
+    found = subprocess.run(["hadolint", ROOT / "deploy" / "Dockerfile"], capture_output=True, text=True)
+    assert (found.returncode, found.stdout) == (0, "")
+
+
+def test_the_build_inside_a_container_uses_the_projects_toolchain():
+    version = re.search(r'channel = "(.+)"', (ROOT / "rust-toolchain.toml").read_text()).group(1)
+    assert f"rust:{version}-slim-bookworm" in DOCKERFILE
+    assert f"RUSTUP_TOOLCHAIN={version}" in DOCKERFILE
+    assert "cargo build --locked" in DOCKERFILE
+
+
+def test_the_build_gets_every_folder_that_programs_are_made_from():
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    for name in ["Cargo.toml", "Cargo.lock", "rust-toolchain.toml", "crates", "proto", "migrations", "tests", "deploy/rootfs.sh"]:
+        assert (ROOT / name).exists() and f"!{name}" in ignored
+    # Files outside of these that a build reads would be missing in it.
+    outside = set()
+    for source in (ROOT / "crates").rglob("*.rs"):
+        if "tests" in source.parts or source.name == "tests.rs":
+            continue
+        text = source.read_text().split("#[cfg(test)]")[0]
+        for path in re.findall(r'include_(?:str|bytes)!\("(.+?)"', text):
+            top = (source.parent / path).resolve().relative_to(ROOT).parts[0]
+            outside |= {top} - {"crates", "proto", "migrations"}
+    assert outside == set()
+
+
+def test_the_last_stage_has_nothing_to_run_but_the_program():
+    last = DOCKERFILE.rsplit("\nFROM ", 1)[1]
+    assert last.startswith("scratch\n")
+    assert "RUN" not in last
+    assert "USER 10001:10001" in last
+    assert 'ENTRYPOINT ["/app"]' in last
