@@ -36,9 +36,13 @@ def test_the_build_gets_every_folder_that_programs_are_made_from():
     assert outside == set()
 
 
-def test_the_last_stage_has_nothing_to_run_but_the_program():
-    last = DOCKERFILE.rsplit("\nFROM ", 1)[1]
-    assert last.startswith("scratch\n")
-    assert "RUN" not in last
-    assert "USER 10001:10001" in last
-    assert 'ENTRYPOINT ["/app"]' in last
+def test_what_is_shipped_has_nothing_to_run_but_the_program():
+    stages = {stage.split("\n")[0]: stage for stage in re.split(r"^FROM ", DOCKERFILE, flags=re.MULTILINE)[1:]}
+    assert list(stages) == ["scratch AS image", "${RUST_IMAGE} AS compiled", "image AS prebuilt", "image"]
+    for name in ["scratch AS image", "image AS prebuilt", "image"]:
+        assert not re.search(r"^(RUN|ADD) ", stages[name], re.MULTILINE)
+    assert "USER 10001:10001" in stages["scratch AS image"]
+    assert 'ENTRYPOINT ["/app"]' in stages["scratch AS image"]
+    # Both ways make the same image.
+    files = [re.sub(r"--from=compiled |^#.*\n", "", stages[s], flags=re.MULTILINE) for s in ("image AS prebuilt", "image")]
+    assert files[0].replace(" rootfs", " /rootfs").split("\n")[1:4] == files[1].split("\n")[1:4]

@@ -73,7 +73,7 @@ def image(podman, tmp_path_factory):
             "build",
             f"--file={ROOT}/deploy/Dockerfile",
             f"--build-arg=BIN={program}",
-            "--build-arg=ROOTFS=prebuilt",
+            "--target=prebuilt",
             "--build-arg=VERSION=1.2.3",
             "--build-arg=REVISION=abc",
             f"--tag=localhost/portico/{program}:test",
