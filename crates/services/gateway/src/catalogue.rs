@@ -1,9 +1,11 @@
 //! What can be called: one immutable snapshot behind an atomic pointer, fed by the registry's watch stream.
 
+mod copy_age;
 mod credentials;
 mod follow;
 mod snapshot;
 
+pub(crate) use copy_age::CopyAge;
 pub(crate) use credentials::{Credential, Resolver};
 pub(crate) use follow::Source as FeedSource;
 pub(crate) use snapshot::{Endpoint, Instance, Member, Server, Snapshot, same_members};

@@ -22,7 +22,7 @@ use crate::access::{Access, OpenCalls};
 use crate::admission::OriginGuard;
 use crate::audit::{AuditLog, Spool};
 use crate::call::{AnonymousLimit, Recorder};
-use crate::catalogue::{Catalogue, FeedSource, Resolver};
+use crate::catalogue::{Catalogue, CopyAge, FeedSource, Resolver};
 use crate::engine::Engine;
 use crate::front;
 use crate::handles::Handles;
@@ -193,7 +193,10 @@ impl Gateway {
         let engine = &self.engine;
         let link = self.registry.clone();
         let data = &engine.settings.data_dir;
-        let disk = DiskCopy::Sealed(data.join("catalogue.feed"), self.sealer.clone());
+        let copy = data.join("catalogue.feed");
+        let age = engine.recorder.metrics.catalogue_copy_age.clone();
+        CopyAge { path: copy.clone(), age, clock: engine.recorder.clock.clone() }.spawn(tasks);
+        let disk = DiskCopy::Sealed(copy, self.sealer.clone());
         let ready = self.readiness.check("catalogue");
         let source = FeedSource { link: link.clone(), disk, clock: engine.recorder.clock.clone() };
         engine.catalogue.follow(source, tasks, ready);
@@ -202,6 +205,7 @@ impl Gateway {
             link: link.clone(),
             sealer: self.sealer.clone(),
             path: data.join("credentials.sealed"),
+            failures: engine.recorder.metrics.disk_failures.clone(),
         };
         resolver.spawn(tasks);
         engine.recorder.audit.ship(link, tasks);

@@ -34,6 +34,7 @@ pub(crate) struct GatewayMetrics {
     pub(crate) letters_dropped: Counter,
     pub(crate) upstream_sessions_closed: Counter,
     pub(crate) disk_failures: Counter,
+    pub(crate) catalogue_copy_age: Gauge,
     pub(crate) clock_skew: Counter,
     shed: Arc<HashMap<Shed, Counter>>,
 }
@@ -99,6 +100,7 @@ impl GatewayMetrics {
             letters_dropped: Counter::default(),
             upstream_sessions_closed: Counter::default(),
             disk_failures: Counter::default(),
+            catalogue_copy_age: Gauge::default(),
             clock_skew: Counter::default(),
             shed: Arc::new(counters.collect()),
         };
@@ -148,8 +150,13 @@ impl GatewayMetrics {
         );
         registry.register(
             "portico_gateway_disk_write_failures",
-            "Copies that could not be written to disk; they are tried again",
+            "Copies of credentials that could not be written to disk; they are tried again",
             self.disk_failures.clone(),
+        );
+        registry.register(
+            "portico_gateway_catalogue_copy_age_seconds",
+            "Seconds since the catalogue was last written to disk; over 180 it cannot be written",
+            self.catalogue_copy_age.clone(),
         );
         registry.register(
             "portico_gateway_clock_skew_refusals",

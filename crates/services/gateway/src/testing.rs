@@ -35,13 +35,28 @@ use crate::{Dependencies, Gateway, GatewaySettings};
 pub(crate) struct Bench {
     pub(crate) gateway: Gateway,
     pub(crate) app: Router,
-    pub(crate) issuer: TestIssuer,
+    pub(crate) issuer: Arc<TestIssuer>,
     pub(crate) clock: MockClock,
     pub(crate) server: TestServer,
     pub(crate) alice: PrincipalId,
     pub(crate) exchange: Exchange,
     pub(crate) metrics: Metrics,
     pub(crate) tasks: Tasks,
+    pub(crate) coordination: Coordination,
+    dir: tempfile::TempDir,
+}
+
+/// What one gateway of a deployment is made of.
+struct Parts {
+    settings: GatewaySettings,
+    clock: MockClock,
+    issuer: Arc<TestIssuer>,
+    server: TestServer,
+    alice: PrincipalId,
+    coordination: Coordination,
+    /// Tells the random numbers of this gateway from those of others.
+    seed: u64,
+    tasks: Tasks,
     dir: tempfile::TempDir,
 }
 
@@ -100,13 +115,53 @@ impl Bench {
         let dir = tempfile::tempdir().unwrap();
         let mut settings = GatewaySettings { data_dir: dir.path().to_owned(), ..GatewaySettings::default() };
         edit(&mut settings);
-        let issuer = TestIssuer::new(Arc::new(clock.clone()));
+        let issuer = Arc::new(TestIssuer::new(Arc::new(clock.clone())));
         let server_tasks = Tasks::new();
         let server = TestServer::start(&server_tasks).await;
         KeyRing::generate_file(&dir.path().join("keys"), &SeededRng::new(7)).unwrap();
-        let bench = Self::assemble(settings, clock, issuer, server, dir);
+        let coordination = Coordination::in_process(Arc::new(clock.clone()));
+        let (alice, tasks) = (issuer.user(), Tasks::new());
+        let parts = Parts { settings, clock, issuer, server, alice, coordination, seed: 7, tasks, dir };
+        let bench = Self::assemble(parts);
         bench.catalogue(bench.demo());
         bench
+    }
+
+    /// Another gateway of the same deployment, which shares nothing with this one but what replicas share.
+    pub(crate) fn replica(&self, seed: u64) -> Self {
+        self.replica_with(seed, self.coordination.clone(), Tasks::new())
+    }
+
+    /// The same with its own way to what replicas share.
+    pub(crate) fn replica_with(&self, seed: u64, coordination: Coordination, tasks: Tasks) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::copy(self.dir.path().join("keys"), dir.path().join("keys")).unwrap();
+        let settings = GatewaySettings { data_dir: dir.path().to_owned(), ..self.engine().settings.clone() };
+        let bench = Self::assemble(Parts {
+            settings,
+            clock: self.clock.clone(),
+            issuer: Arc::clone(&self.issuer),
+            server: self.server.clone(),
+            alice: self.alice.clone(),
+            coordination,
+            seed,
+            tasks,
+            dir,
+        });
+        bench.catalogue(bench.demo());
+        bench
+    }
+
+    /// Runs what keeps a gateway in touch with others.
+    pub(crate) fn meet(&self) {
+        crate::replicas::spawn(self.engine(), &self.tasks);
+    }
+
+    /// Waits until this gateway hears of so many others.
+    pub(crate) async fn hears_of(&self, others: usize) {
+        while self.engine().replicas.peers().len() != others {
+            tokio::task::yield_now().await;
+        }
     }
 
     /// The same deployment after a restart; nothing but the directory is left, and no registry is there.
@@ -114,24 +169,30 @@ impl Bench {
         self.tasks.trigger_shutdown();
         assert!(self.tasks.wait(std::time::Duration::from_secs(10)).await.is_clean());
         let settings = self.engine().settings.clone();
-        Self::assemble(settings, self.clock, self.issuer, self.server, self.dir)
+        let coordination = Coordination::in_process(Arc::new(self.clock.clone()));
+        Self::assemble(Parts {
+            settings,
+            clock: self.clock,
+            issuer: self.issuer,
+            server: self.server,
+            alice: self.alice,
+            coordination,
+            seed: 7,
+            tasks: Tasks::new(),
+            dir: self.dir,
+        })
     }
 
-    fn assemble(
-        settings: GatewaySettings,
-        clock: MockClock,
-        issuer: TestIssuer,
-        server: TestServer,
-        dir: tempfile::TempDir,
-    ) -> Self {
-        let (tasks, exchange, metrics) = (Tasks::new(), Exchange::new(), Metrics::new());
-        let rng: SharedRng = Arc::new(SeededRng::new(7));
+    fn assemble(parts: Parts) -> Self {
+        let Parts { settings, clock, issuer, server, alice, coordination, seed, tasks, dir } = parts;
+        let (exchange, metrics) = (Exchange::new(), Metrics::new());
+        let rng: SharedRng = Arc::new(SeededRng::new(seed));
         let keys = KeyRing::load(&dir.path().join("keys")).unwrap();
         let gateway = Gateway::build(
             settings,
             Dependencies {
                 clock: Arc::new(clock.clone()),
-                coordination: Coordination::in_process(Arc::new(clock.clone())),
+                coordination: coordination.clone(),
                 registry: exchange.link("registry", PeerIdentity::new("gateway")),
                 trust: issuer.trust(),
                 handles: HandleSealer::new(&keys, Arc::clone(&rng)),
@@ -144,8 +205,8 @@ impl Bench {
             },
         )
         .unwrap();
-        let (app, alice) = (gateway.http(), issuer.user());
-        Self { gateway, app, issuer, clock, server, alice, exchange, metrics, tasks, dir }
+        let app = gateway.http();
+        Self { gateway, app, issuer, clock, server, alice, exchange, metrics, tasks, coordination, dir }
     }
 
     pub(crate) fn dir(&self) -> &std::path::Path {

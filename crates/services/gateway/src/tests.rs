@@ -3,7 +3,9 @@
 mod documentation;
 mod door;
 mod limits;
+mod outage;
 mod registry;
+mod replicas;
 mod session_era;
 mod stateless;
 mod streams;

@@ -12,6 +12,7 @@ use portico_proto_registry::catalogue_item::Value;
 use portico_proto_registry::secret_resolver_service_client::SecretResolverServiceClient;
 use portico_sealing::{Aad, Sealer};
 use portico_transport::{with_deadline, within};
+use prometheus_client::metrics::counter::Counter;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt as _;
@@ -74,6 +75,8 @@ pub(crate) struct Resolver {
     pub(crate) link: Link,
     pub(crate) sealer: Sealer,
     pub(crate) path: PathBuf,
+    /// Counts copies that could not be written.
+    pub(crate) failures: Counter,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -96,27 +99,31 @@ impl Resolver {
     async fn run(self) {
         self.load().await;
         let mut changes = self.catalogue.changes.subscribe();
+        let mut saved = true;
         loop {
             // Before the first snapshot nothing is known to be gone.
             if *changes.borrow_and_update() > 0 {
                 self.catalogue.retain_credentials();
             }
             let wanted = self.catalogue.missing_credentials();
-            let complete = self.resolve(wanted).await;
+            let (complete, new) = self.resolve(wanted).await;
+            if new || !saved {
+                saved = self.save().await;
+            }
             let next = changes.changed();
-            if complete {
+            if complete && saved {
                 if next.await.is_err() {
                     return;
                 }
             } else {
-                // Either the catalogue changes or the registry is asked again.
+                // Either the catalogue changes, or the registry and the disk are tried again.
                 let _ = tokio::time::timeout(RETRY, next).await;
             }
         }
     }
 
-    /// Whether everything that was wanted is there now.
-    async fn resolve(&self, wanted: Vec<Wanted>) -> bool {
+    /// Whether everything that was wanted is there now, and whether any of it is new.
+    async fn resolve(&self, wanted: Vec<Wanted>) -> (bool, bool) {
         let mut complete = true;
         let mut resolved = Vec::new();
         for want in wanted {
@@ -136,11 +143,11 @@ impl Resolver {
                 }
             }
         }
-        if !resolved.is_empty() {
+        let new = !resolved.is_empty();
+        if new {
             self.catalogue.apply_credentials(resolved);
-            self.save().await;
         }
-        complete
+        (complete, new)
     }
 
     async fn resolve_one(&self, want: &Wanted) -> Result<Option<Credential>, tonic::Status> {
@@ -178,7 +185,8 @@ impl Resolver {
         self.catalogue.apply_credentials(known.collect());
     }
 
-    async fn save(&self) {
+    /// Whether the copy on disk is up to date; nothing that is served depends on it.
+    async fn save(&self) -> bool {
         let stored: Vec<Stored> = self
             .catalogue
             .credentials()
@@ -190,11 +198,16 @@ impl Resolver {
                 value: c.value.expose_secret().to_owned(),
             })
             .collect();
-        let Ok(json) = serde_json::to_vec(&stored).map(zeroize::Zeroizing::new) else { return };
+        let Ok(json) = serde_json::to_vec(&stored).map(zeroize::Zeroizing::new) else {
+            return true;
+        };
         let sealed = self.sealer.seal(&PLACE, &json);
-        if let Err(error) = write_whole(&self.path, &sealed).await {
+        let written = write_whole(&self.path, &sealed).await;
+        if let Err(error) = &written {
+            self.failures.inc();
             tracing::warn!(path = %self.path.display(), error = %error, "the copy of credentials cannot be written");
         }
+        written.is_ok()
     }
 }
 

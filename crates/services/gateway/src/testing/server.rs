@@ -139,6 +139,18 @@ impl Drop for OnDrop {
     }
 }
 
+/// Events whose reader is noticed when it goes.
+fn guarded(
+    inner: &Arc<Inner>,
+    events: impl futures_util::Stream<Item = String> + Send + 'static,
+) -> impl futures_util::Stream<Item = String> + Send + 'static {
+    let guard = OnDrop(Arc::clone(inner));
+    events.map(move |event| {
+        let _ = &guard;
+        event
+    })
+}
+
 fn json(status: StatusCode, body: String) -> Response {
     Response::builder()
         .status(status)
@@ -200,12 +212,8 @@ fn get(inner: &Arc<Inner>, headers: &HeaderMap) -> Response {
     if *inner.no_get.lock().unwrap() {
         return Response::builder().status(405).body(Body::empty()).unwrap();
     }
-    let guard = OnDrop(Arc::clone(inner));
     let first = event(r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#);
-    sse(stream::iter([first]).chain(stream::pending().map(move |event: String| {
-        let _ = &guard;
-        event
-    })))
+    sse(guarded(inner, stream::iter([first]).chain(stream::pending())))
 }
 
 async fn post(inner: &Arc<Inner>, message: &Value, stateless: bool) -> Response {
@@ -237,14 +245,10 @@ async fn post(inner: &Arc<Inner>, message: &Value, stateless: bool) -> Response 
             ),
         },
         "subscriptions/listen" => {
-            let guard = OnDrop(Arc::clone(inner));
             let first = event(&format!(
                 r#"{{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{{"_meta":{{"io.modelcontextprotocol/subscriptionId":{id}}}}}}}"#
             ));
-            sse(stream::iter([first]).chain(stream::pending().map(move |event: String| {
-                let _ = &guard;
-                event
-            })))
+            sse(guarded(inner, stream::iter([first]).chain(stream::pending())))
         }
         "tools/call" => tool(inner, message, &id, stateless).await,
         method if method.starts_with("tasks/") => task(message, &id),
@@ -281,7 +285,7 @@ async fn tool(inner: &Arc<Inner>, message: &Value, id: &str, stateless: bool) ->
     match message["params"]["name"].as_str().unwrap_or("") {
         "stream" => sse(stream::iter([progress, event(&done)])),
         "broken" => sse(stream::iter([progress])),
-        "flood" => sse(stream::repeat(progress)),
+        "flood" => sse(guarded(inner, stream::repeat(progress))),
         "html" => {
             Response::builder().header("content-type", "text/html").body(Body::from("<h1>hi</h1>")).unwrap()
         }

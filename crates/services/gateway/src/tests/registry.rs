@@ -102,7 +102,10 @@ async fn eventually(holds: impl Fn() -> bool) {
 
 /// A bench whose catalogue comes from a registry, with a secret for the only instance.
 async fn followed(registry: &Registry) -> Bench {
-    let bench = Bench::new().await;
+    follow(registry, Bench::new().await)
+}
+
+fn follow(registry: &Registry, bench: Bench) -> Bench {
     let mut items = bench.demo();
     if let Some(Value::Instance(instance)) = &mut items[1].1.value {
         instance.bearer_secret_ref = "team/key".to_owned();
@@ -153,6 +156,26 @@ async fn s3_31_records_wait_for_a_registry_that_does_not_take_them() {
     let mut ids: Vec<&str> = records.iter().map(|record| record.id.as_str()).collect();
     ids.dedup();
     assert_eq!(ids.len(), 5);
+}
+
+#[tokio::test]
+async fn s1_17_a_disk_that_takes_no_copies_stops_no_call_and_is_tried_again() {
+    let registry = Registry::default();
+    let bench = Bench::new().await;
+    // Neither copy can be written where a directory stands in its way.
+    let blocks = ["catalogue.feed.new", "credentials.new"].map(|name| bench.dir().join(name));
+    for block in &blocks {
+        std::fs::create_dir_all(block.join("full")).unwrap();
+    }
+    let bench = follow(&registry, bench);
+    let failures = || bench.metrics.render().contains("portico_gateway_disk_write_failures_total 1");
+    eventually(failures).await;
+    assert_eq!(bench.stateless_call("echo", "").await.status, 200);
+    for block in &blocks {
+        std::fs::remove_dir_all(block).unwrap();
+    }
+    let credentials = bench.dir().join("credentials.sealed");
+    eventually(|| credentials.exists()).await;
 }
 
 #[tokio::test]

@@ -1,0 +1,344 @@
+//! Two gateways of one deployment, to which the messages of one agent come as a balancer likes.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use http::Method;
+use http_body_util::BodyExt;
+use portico_mcp_types::sse::Decoder;
+
+use crate::session_era::expiry;
+use crate::testing::{Bench, Read, call};
+
+/// Two gateways that hear of each other.
+async fn two() -> (Bench, Bench) {
+    two_with(|_| {}).await
+}
+
+async fn two_with(edit: impl FnOnce(&mut crate::GatewaySettings)) -> (Bench, Bench) {
+    let a = Bench::with(edit).await;
+    let b = a.replica(8);
+    a.meet();
+    a.hears_of(0).await;
+    b.meet();
+    b.hears_of(1).await;
+    a.hears_of(1).await;
+    (a, b)
+}
+
+fn get(bench: &Bench, session: &str) -> http::request::Builder {
+    bench.request(Method::GET).header("mcp-session-id", session)
+}
+
+async fn open_get(bench: &Bench, session: &str) -> Response {
+    bench.open(get(bench, session).body(Body::empty()).unwrap()).await
+}
+
+async fn resume(bench: &Bench, session: &str, last: &str) -> Response {
+    bench.open(get(bench, session).header("last-event-id", last).body(Body::empty()).unwrap()).await
+}
+
+async fn delete(bench: &Bench, session: &str) -> Read {
+    let request = bench.request(Method::DELETE).header("mcp-session-id", session);
+    bench.send(request.body(Body::empty()).unwrap()).await
+}
+
+/// Reads a stream until an event has brought this, and gives the event's id.
+async fn id_of(body: &mut Body, wanted: &str) -> String {
+    let mut decoder = Decoder::new(1 << 20);
+    loop {
+        while let Some(event) = decoder.next_event().unwrap() {
+            if String::from_utf8_lossy(&event.data).contains(wanted) {
+                return String::from_utf8(event.id.unwrap().to_vec()).unwrap();
+            }
+        }
+        let frame = body.frame().await.expect("the stream goes on").unwrap();
+        decoder.push(&frame.into_data().unwrap());
+    }
+}
+
+/// What is left of a stream that is expected to end.
+async fn rest(response: Response) -> Read {
+    tokio::time::timeout(Duration::from_secs(20), Read::of(response)).await.expect("the stream ends")
+}
+
+fn cancelled(id: u32) -> String {
+    format!(r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id}}}}}"#)
+}
+
+fn deletes(bench: &Bench) -> usize {
+    bench.server.seen().iter().filter(|seen| seen.method == Method::DELETE).count()
+}
+
+/// Ends what has expired, as one of the gateways does from time to time.
+async fn sweep(bench: &Bench) {
+    expiry::sweep(bench.engine(), &mut None).await.unwrap();
+}
+
+#[tokio::test]
+async fn s3_49_a_session_goes_on_at_any_gateway_and_its_server_sees_one() {
+    let (a, b) = two().await;
+    let session = a.initialize("2025-11-25").await;
+    for (bench, id) in [(&b, 1), (&a, 2), (&b, 3)] {
+        let answer = bench.in_session(&session, &call(id, "echo")).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    assert_eq!(a.server.sessions(), 1);
+    let calls = a.server.seen().into_iter().filter(|seen| seen.json()["method"] == "tools/call");
+    assert!(calls.into_iter().all(|seen| seen.headers["mcp-session-id"] == "upstream-1"));
+    let bob = b.token_of(&b.issuer.user(), "demo");
+    let mut foreign = b.session_request(&session, &call(4, "echo"));
+    foreign.headers_mut().insert("authorization", format!("Bearer {bob}").parse().unwrap());
+    assert_eq!(b.send(foreign).await.refusal().2, "unknown_session");
+}
+
+#[tokio::test]
+async fn s3_27_a_call_is_resumed_at_another_gateway_with_what_was_missed() {
+    let (a, b) = two().await;
+    let session = a.initialize("2025-11-25").await;
+    let mut body = a.open(a.session_request(&session, &call(2, "hold"))).await.into_body();
+    let primed = id_of(&mut body, "").await;
+    drop(body);
+    let resumed = resume(&b, &session, &primed).await;
+    assert_eq!(resumed.headers()["content-type"], "text/event-stream");
+    let mut body = resumed.into_body();
+    let progress = id_of(&mut body, "progress").await;
+    drop(body);
+    // Coming back a second time, with the event that the other gateway passed on.
+    let resumed = resume(&b, &session, &progress).await;
+    a.server.release();
+    let answer = rest(resumed).await;
+    let events = answer.events();
+    assert_eq!(events.len(), 1, "{}", answer.text());
+    assert!(String::from_utf8_lossy(&events[0].data).contains(r#""id":2,"result""#));
+    let again = rest(resume(&b, &session, &primed).await).await;
+    assert_eq!(again.events().len(), 2, "an answer is kept for a while");
+}
+
+#[tokio::test]
+async fn s3_27_the_stream_of_another_session_cannot_be_resumed() {
+    let (a, b) = two().await;
+    let session = a.initialize("2025-11-25").await;
+    let other = b.initialize("2025-11-25").await;
+    let mut body = a.open(a.session_request(&session, &call(2, "hold"))).await.into_body();
+    let primed = id_of(&mut body, "").await;
+    let stolen = rest(resume(&b, &other, &primed).await).await;
+    assert!(stolen.text().contains("upstream_lost") && !stolen.text().contains("progress"));
+}
+
+#[tokio::test]
+async fn s3_69_a_question_is_answered_through_another_gateway() {
+    let (a, b) = two().await;
+    let session = a.initialize("2025-11-25").await;
+    let response = a.open(a.session_request(&session, &call(2, "ask"))).await;
+    let mut body = response.into_body();
+    id_of(&mut body, "elicitation/create").await;
+    let answer = b.in_session(&session, r#"{"jsonrpc":"2.0","id":"q-1","result":{"action":"accept"}}"#).await;
+    assert_eq!(answer.status, 202);
+    let done = body.collect().await.unwrap().to_bytes();
+    assert!(String::from_utf8_lossy(&done).contains(r#""said":{"action":"accept"}"#));
+}
+
+#[tokio::test]
+async fn a_call_is_cancelled_through_another_gateway_also_before_its_server_answers() {
+    let (a, b) = two().await;
+    let session = a.initialize("2025-11-25").await;
+    for (id, tool, cancellations) in [(2, "hold", 1), (3, "slow", 2)] {
+        let running = async { rest(a.open(a.session_request(&session, &call(id, tool))).await).await };
+        let cancelling = async {
+            a.server.wait_for(|seen| seen.json()["id"] == id).await;
+            b.in_session(&session, &cancelled(id)).await.status
+        };
+        let (ended, told) = tokio::join!(running, cancelling);
+        assert_eq!(told, 202);
+        assert!(!ended.text().contains("result"), "a cancelled call has no answer");
+        assert_eq!(a.audit().iter().filter(|record| record.reason == "cancelled").count(), cancellations);
+    }
+}
+
+#[tokio::test]
+async fn with_the_session_its_streams_end_everywhere_and_its_server_is_told_once() {
+    let (a, b) = two().await;
+    let session = a.initialize("2025-11-25").await;
+    b.in_session(&session, &call(1, "echo")).await;
+    let stream = open_get(&a, &session).await;
+    let held = a.open(a.session_request(&session, &call(2, "hold"))).await;
+    assert_eq!(delete(&b, &session).await.status, 204);
+    let (stream, held) = tokio::join!(rest(stream), rest(held));
+    assert!(stream.text().contains("list_changed") && !held.text().contains("result"));
+    a.server.wait_for(|seen| seen.method == Method::DELETE).await;
+    for bench in [&a, &b] {
+        assert_eq!(bench.in_session(&session, &call(3, "echo")).await.refusal().2, "unknown_session");
+        sweep(bench).await;
+    }
+    assert_eq!((deletes(&a), a.server.sessions()), (1, 0));
+    assert_eq!(delete(&a, &session).await.status, 404);
+}
+
+#[tokio::test]
+async fn a_get_stream_moves_to_the_gateway_at_which_its_agent_comes_back() {
+    let (a, b) = two().await;
+    let session = a.initialize("2025-11-25").await;
+    let mut stream = open_get(&a, &session).await.into_body();
+    let primed = id_of(&mut stream, "").await;
+    id_of(&mut stream, "list_changed").await;
+    // The agent's connection is half open: its old gateway does not know that it has gone.
+    let (moved, old) = tokio::join!(resume(&b, &session, &primed), stream.collect());
+    assert!(old.unwrap().to_bytes().is_empty(), "the old stream has ended");
+    a.server.reader_gone().await;
+    let mut moved = moved.into_body();
+    let replayed = id_of(&mut moved, "list_changed").await;
+    let own = id_of(&mut moved, "list_changed").await;
+    assert!(replayed.contains(&*a.engine().replicas.id), "{replayed}");
+    assert!(own.contains(&*b.engine().replicas.id), "{own}");
+}
+
+#[tokio::test]
+async fn s2_29_after_the_death_of_its_gateway_an_agent_learns_which_call_is_lost_and_goes_on() {
+    let (a, b) = two().await;
+    let session = a.initialize("2025-11-25").await;
+    let mut call_body = a.open(a.session_request(&session, &call(7, "hold"))).await.into_body();
+    let of_call = id_of(&mut call_body, "progress").await;
+    let mut stream = open_get(&a, &session).await.into_body();
+    let of_stream = id_of(&mut stream, "list_changed").await;
+    drop((call_body, stream));
+    a.tasks.abort();
+    a.tasks.wait(Duration::from_secs(5)).await;
+    let lost = rest(resume(&b, &session, &of_call).await).await;
+    let error: serde_json::Value = serde_json::from_slice(&lost.events()[0].data).unwrap();
+    assert_eq!(
+        (&error["id"], &error["error"]["code"], &error["error"]["data"]["reason"]),
+        (&7.into(), &(-32603).into(), &"upstream_lost".into())
+    );
+    let mut stream = resume(&b, &session, &of_stream).await.into_body();
+    id_of(&mut stream, "list_changed").await;
+    assert_eq!(b.in_session(&session, &call(8, "echo")).await.status, 200);
+    assert_eq!(b.server.sessions(), 1);
+}
+
+#[tokio::test]
+async fn s2_29_an_expired_session_is_closed_once_although_the_gateway_that_opened_it_is_dead() {
+    let (a, b) = two_with(|settings| settings.sessions.idle_seconds = 600).await;
+    let (used, unused) = (a.initialize("2025-11-25").await, a.initialize("2025-11-25").await);
+    a.tasks.abort();
+    a.tasks.wait(Duration::from_secs(5)).await;
+    sweep(&b).await;
+    for _ in 0..10 {
+        b.clock.advance(chrono::Duration::seconds(100));
+        b.issuer.heartbeat();
+        assert_eq!(b.in_session(&used, &call(1, "echo")).await.status, 200);
+        sweep(&b).await;
+    }
+    assert_eq!((deletes(&b), b.server.sessions()), (1, 1));
+    assert_eq!(b.in_session(&unused, &call(1, "echo")).await.status, 404);
+    let stream = open_get(&b, &used).await;
+    for _ in 0..10 {
+        b.clock.advance(chrono::Duration::seconds(100));
+        b.issuer.heartbeat();
+        sweep(&b).await;
+    }
+    rest(stream).await;
+    assert_eq!((deletes(&b), b.server.sessions()), (2, 0));
+}
+
+#[tokio::test]
+async fn a_server_that_could_not_be_told_of_an_end_is_told_later() {
+    let (a, _b) = two_with(|settings| settings.sessions.idle_seconds = 60).await;
+    let session = a.initialize("2025-11-25").await;
+    sweep(&a).await;
+    // Nothing listens at the server's address any more.
+    let mut items = a.demo();
+    if let Some(portico_proto_registry::catalogue_item::Value::Instance(item)) = &mut items[1].1.value {
+        item.url = "http://127.0.0.1:9/mcp".to_owned();
+    }
+    a.catalogue(items);
+    a.clock.advance(chrono::Duration::seconds(120));
+    sweep(&a).await;
+    assert_eq!(a.server.sessions(), 1);
+    a.catalogue(a.demo());
+    a.clock.advance(chrono::Duration::seconds(60));
+    a.issuer.heartbeat();
+    sweep(&a).await;
+    assert_eq!((deletes(&a), a.server.sessions()), (1, 0));
+    assert_eq!(a.in_session(&session, &call(1, "echo")).await.status, 404);
+}
+
+#[tokio::test]
+async fn s0_26_a_gateway_that_drains_leaves_its_sessions_to_the_others() {
+    let (a, b) = two().await;
+    let session = a.initialize("2025-11-25").await;
+    let stream = open_get(&a, &session).await;
+    let held = a.open(a.session_request(&session, &call(2, "hold"))).await;
+    a.tasks.trigger_shutdown();
+    rest(stream).await;
+    // A call that is still running can be cancelled and resumed elsewhere until it has ended.
+    b.server.release();
+    assert!(rest(held).await.text().contains("result"));
+    assert!(a.tasks.wait(Duration::from_secs(10)).await.is_clean());
+    assert_eq!((deletes(&b), b.server.sessions()), (0, 1));
+    let answer = b.in_session(&session, &call(3, "echo")).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(b.server.sessions(), 1);
+}
+
+#[tokio::test]
+async fn what_an_agent_set_at_one_gateway_is_told_to_a_server_that_another_one_opens_anew() {
+    let (a, b) = two().await;
+    let session = a.initialize("2025-11-25").await;
+    b.in_session(&session, &call(1, "echo")).await;
+    let level = r#"{"jsonrpc":"2.0","id":2,"method":"logging/setLevel","params":{"level":"error"}}"#;
+    let uri = r#"{"jsonrpc":"2.0","id":3,"method":"resources/subscribe","params":{"uri":"file:///a"}}"#;
+    a.in_session(&session, level).await;
+    b.in_session(&session, uri).await;
+    a.server.forget();
+    assert_eq!(b.in_session(&session, &call(4, "echo")).await.status, 200);
+    let told = |method: &str| {
+        let seen = b.server.seen();
+        seen.iter().filter(|seen| seen.json()["method"] == method).count()
+    };
+    assert_eq!((told("logging/setLevel"), told("resources/subscribe")), (2, 2));
+    assert_eq!(a.in_session(&session, &call(5, "echo")).await.status, 200);
+    assert_eq!(a.server.sessions(), 1, "the other gateway finds what was opened anew");
+}
+
+#[tokio::test]
+async fn sessions_at_hand_survive_the_loss_of_the_shared_map_and_ended_ones_do_not_come_back() {
+    let (a, b) = two().await;
+    let map = a.coordination.ttl_map("gateway");
+    let (session, ended) = (a.initialize("2025-11-25").await, a.initialize("2025-11-25").await);
+    assert!(!a.engine().sessions.look_for_loss().await.unwrap());
+    a.clock.advance(chrono::Duration::minutes(2));
+    a.issuer.heartbeat();
+    assert_eq!(a.in_session(&session, &call(1, "echo")).await.status, 200);
+    assert_eq!(a.in_session(&ended, &call(1, "echo")).await.status, 200);
+    // Ended elsewhere, and the letter was lost.
+    map.remove(&format!("s/{ended}")).await.unwrap();
+    a.clock.advance(chrono::Duration::minutes(2));
+    a.issuer.heartbeat();
+    assert_eq!(a.in_session(&ended, &call(2, "echo")).await.status, 404);
+    // Emptied.
+    for key in [format!("s/{session}"), "epoch".to_owned()] {
+        map.remove(&key).await.unwrap();
+    }
+    assert_eq!(b.in_session(&session, &call(3, "echo")).await.status, 404);
+    assert!(a.engine().sessions.look_for_loss().await.unwrap());
+    assert!(a.engine().sessions.restore().await.unwrap() >= 1);
+    assert_eq!(b.in_session(&session, &call(4, "echo")).await.status, 200);
+    assert_eq!(a.server.sessions(), 2, "one of which the wheel closes");
+}
+
+#[tokio::test]
+async fn a_session_that_nobody_asks_for_costs_the_shared_map_nothing() {
+    let a = Bench::new().await;
+    let session = a.initialize("2025-11-25").await;
+    let map = a.coordination.ttl_map("gateway");
+    // Trusted for a while: not even its absence is noticed.
+    map.remove(&format!("s/{session}")).await.unwrap();
+    a.clock.advance(chrono::Duration::seconds(59));
+    for id in 0..10 {
+        assert_eq!(a.in_session(&session, &call(id, "echo")).await.status, 200);
+    }
+    a.clock.advance(chrono::Duration::seconds(2));
+    assert_eq!(a.in_session(&session, &call(11, "echo")).await.status, 404);
+}
