@@ -56,7 +56,7 @@ fn ids(name: &str) -> BTreeSet<(String, u32)> {
     found
 }
 
-/// The names of test functions below a folder, and those of the jobs that scripts run.
+/// The names of test functions below a folder, in Rust and Python, and those of the jobs that scripts run.
 fn test_names(folder: &Path, names: &mut Vec<String>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -67,6 +67,10 @@ fn test_names(folder: &Path, names: &mut Vec<String>) {
             let jobs =
                 text.lines().filter_map(|line| line.trim().strip_prefix("run_job ")?.split(' ').next());
             names.extend(jobs.map(str::to_owned));
+        } else if path.extension().is_some_and(|extension| extension == "py") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let tests = text.lines().filter_map(|line| line.strip_prefix("def test_")?.split('(').next());
+            names.extend(tests.map(str::to_owned));
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             let text = std::fs::read_to_string(&path).unwrap();
             let mut is_test = false;
@@ -86,7 +90,7 @@ fn test_names(folder: &Path, names: &mut Vec<String>) {
 fn every_promise_has_a_test_that_names_it() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let mut names = Vec::new();
-    for folder in ["crates", "tests/src", "tests/tests", "tests/clients"] {
+    for folder in ["crates", "tests/src", "tests/tests", "tests/clients", "tests/deploy"] {
         test_names(&root.join(folder), &mut names);
     }
     let found: BTreeSet<_> = names.iter().flat_map(|name| ids(name)).collect();
