@@ -18,6 +18,8 @@ pub struct MigratorSettings {
     pub registry: DbSettings,
     /// The first administrator.
     pub administrator: AdministratorSettings,
+    /// A service account to begin with, for the command line and the jobs of whoever runs the deployment.
+    pub service_account: ServiceAccountSettings,
     /// How long to wait for a database that is still starting.
     pub wait: WaitSettings,
     /// Logs, metrics and traces.
@@ -37,6 +39,31 @@ pub struct AdministratorSettings {
 impl Default for AdministratorSettings {
     fn default() -> Self {
         Self { username: "admin".to_owned(), password: None }
+    }
+}
+
+/// A service account with an id and a secret that are known beforehand. Without an id and a secret there is none.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServiceAccountSettings {
+    /// What it is called.
+    pub name: String,
+    /// The role that it gets everywhere.
+    pub role: String,
+    /// The client id that it signs in with, a UUID.
+    pub client_id: Option<String>,
+    /// The secret, inline or from a file; 22 to 512 visible ASCII characters, made at random.
+    pub client_secret: Option<Secret>,
+}
+
+impl Default for ServiceAccountSettings {
+    fn default() -> Self {
+        Self {
+            name: "operator".to_owned(),
+            role: "administrator".to_owned(),
+            client_id: None,
+            client_secret: None,
+        }
     }
 }
 

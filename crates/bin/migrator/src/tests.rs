@@ -34,6 +34,37 @@ async fn s0_12_s0_21_s0_22_a_second_run_changes_nothing() {
     run(&settings, &tools()).await.unwrap();
 }
 
+#[test]
+fn the_published_schema_is_the_one_of_this_program() {
+    let published = include_str!("../../../../docs/settings/migrator.schema.json");
+    assert!(
+        portico_launch::schema_text::<MigratorSettings>() == published.trim_end(),
+        "write it anew: migrator config schema > docs/settings/migrator.schema.json"
+    );
+}
+
+#[test]
+fn s3_43_everything_that_is_missing_is_told_at_once() {
+    let mut settings = MigratorSettings::default();
+    settings.service_account.client_id = Some("0199d2a4-8f3e-7c51-b2aa-0123456789ab".to_owned());
+    let told = Plan::new(&settings).unwrap_err();
+    let keys: Vec<_> = told.list().iter().map(|problem| problem.key.as_str()).collect();
+    assert_eq!(
+        keys,
+        ["administrator.password", "registry.url", "auth_server.url", "service_account.client_secret"]
+    );
+}
+
+#[tokio::test]
+async fn s0_22_a_service_account_of_known_credentials_is_seeded_and_stays_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut settings = settings(dir.path());
+    settings.service_account.client_id = Some("0199d2a4-8f3e-7c51-b2aa-0123456789ab".to_owned());
+    settings.service_account.client_secret = Some(secret("a".repeat(43)));
+    run(&settings, &tools()).await.unwrap();
+    run(&settings, &tools()).await.unwrap();
+}
+
 #[tokio::test]
 async fn s0_21_two_runs_at_the_same_time_both_succeed() {
     let dir = tempfile::tempdir().unwrap();

@@ -71,13 +71,19 @@ impl Readiness {
 
     /// Waits until the process is ready. One that shuts down never will be: give up with its token.
     pub async fn ready(&self) {
+        self.until(Self::is_ready).await;
+    }
+
+    /// Waits until every check holds but one, whose owner waits for the others.
+    pub async fn all_but(&self, last: &ReadinessCheck) {
+        let hold = |(index, report): (usize, &CheckReport)| index == last.index || report.ready;
+        self.until(|readiness| readiness.snapshot().iter().enumerate().all(hold)).await;
+    }
+
+    async fn until(&self, holds: impl Fn(&Self) -> bool) {
         let mut changed = self.changed.subscribe();
-        while !self.is_ready() {
-            // The sender is this very value: it cannot be gone.
-            if changed.changed().await.is_err() {
-                return;
-            }
-        }
+        // The sender is this very value: it cannot be gone.
+        while !holds(self) && changed.changed().await.is_ok() {}
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<CheckReport>> {
@@ -139,15 +145,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_waits_for_readiness_wakes_when_the_last_check_holds() {
+    async fn the_owner_of_the_last_check_wakes_when_all_the_others_hold() {
         let readiness = Readiness::new();
-        let (database, feed) = (readiness.check("database"), readiness.check("trust_feed"));
-        database.ready();
-        let (waited, ()) =
-            tokio::join!(tokio::time::timeout(std::time::Duration::from_secs(5), readiness.ready()), async {
-                feed.ready()
-            });
+        let (database, listener) = (readiness.check("database"), readiness.check("public"));
+        let waited = tokio::time::timeout(std::time::Duration::from_secs(5), readiness.all_but(&listener));
+        let (waited, ()) = tokio::join!(waited, async {
+            database.ready();
+        });
         waited.unwrap();
+        assert!(!readiness.is_ready());
     }
 
     #[test]

@@ -8,6 +8,8 @@ mod peer;
 mod peer_guard;
 mod refused_peers;
 mod server;
+#[cfg(any(test, feature = "testing"))]
+mod test_ca;
 #[cfg(test)]
 mod testing;
 mod tls;
@@ -23,4 +25,6 @@ pub use peer::{InvalidPeerIdentity, PeerAddr, PeerIdentity};
 pub use peer_guard::{PeerGuard, PeerRule, method_paths};
 pub use refused_peers::{PeerRefusals, RefusedPeer, RefusedPeers};
 pub use server::HttpLimits;
+#[cfg(any(test, feature = "testing"))]
+pub use test_ca::TestCa;
 pub use tls::{Certificate, ClientTls, ServerTls, TlsError, TlsFiles};

@@ -92,20 +92,22 @@ impl ReservedAddress {
         Ok(BoundListener { listener, address, name })
     }
 
-    /// Serves `app` from when `ready` completes until the tasks shut down, then drains.
-    ///
-    /// Until then connections are refused, so that a balancer goes elsewhere at once.
+    /// Serves from when `ready` completes until the tasks shut down, then drains; tells `listening` once it takes
+    /// connections. Until then they are refused, so that a balancer goes elsewhere at once.
     pub fn serve_when(
         self,
         ready: impl Future<Output = ()> + Send + 'static,
         serving: Serving,
+        listening: impl FnOnce() + Send + 'static,
         tasks: &Tasks,
     ) {
         let shutdown = tasks.shutdown_token();
         let tokens = tasks.clone();
         tasks.spawn(self.name, async move {
             if shutdown.run_until_cancelled(ready).await.is_some() {
-                self.listen()?.into_server(serving, &tokens).await;
+                let listener = self.listen()?;
+                listening();
+                listener.into_server(serving, &tokens).await;
             }
             Ok::<(), BindError>(())
         });

@@ -1,7 +1,6 @@
 //! What this crate's tests share: a gRPC service that tells who called it, certificates, a running server.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -9,7 +8,6 @@ use axum::Router;
 use portico_clock::SystemClock;
 use portico_ids::SeededRng;
 use portico_telemetry::CorrelationId;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
 use tokio::task::JoinHandle;
 use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
@@ -21,7 +19,7 @@ use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
 use crate::listener::BoundListener;
 use crate::server::{HttpLimits, Server};
-use crate::tls::{ServerTls, TlsFiles};
+use crate::tls::ServerTls;
 use crate::{Link, PeerAddr, PeerIdentity};
 
 /// Gives requests their correlation id.
@@ -76,57 +74,6 @@ pub(crate) async fn called_as(link: Link, service: &str) -> Result<bool, Status>
     let mut client = tonic_health::pb::health_client::HealthClient::new(link);
     let answer = client.check(ask(service)).await?.into_inner();
     Ok(answer.status() == ServingStatus::Serving)
-}
-
-/// A CA of its own that issues certificates for services into a directory.
-pub(crate) struct TestCa(CertifiedIssuer<'static, KeyPair>);
-
-impl TestCa {
-    pub(crate) fn new() -> Self {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
-    }
-
-    pub(crate) fn issue(&self, directory: &Path, service: &str) -> TlsFiles {
-        self.issue_with(directory, service, &[&PeerIdentity::new(service).spiffe_id()])
-    }
-
-    /// Issues a certificate that was valid until long ago.
-    pub(crate) fn issue_expired(&self, directory: &Path, service: &str) -> TlsFiles {
-        let uri = PeerIdentity::new(service).spiffe_id();
-        self.write(directory, service, &[&uri], |params| params.not_after = rcgen::date_time_ymd(2001, 1, 1))
-    }
-
-    pub(crate) fn issue_with(&self, directory: &Path, name: &str, uris: &[&str]) -> TlsFiles {
-        self.write(directory, name, uris, |_| {})
-    }
-
-    fn write(
-        &self,
-        directory: &Path,
-        name: &str,
-        uris: &[&str],
-        change: impl FnOnce(&mut CertificateParams),
-    ) -> TlsFiles {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-        change(&mut params);
-        for uri in uris {
-            params.subject_alt_names.push(SanType::URI((*uri).try_into().unwrap()));
-        }
-        let certificate = params.signed_by(&key, &self.0).unwrap();
-        let write = |kind: &str, text: String| {
-            let path = directory.join(format!("{name}.{kind}.pem"));
-            std::fs::write(&path, text).unwrap();
-            path
-        };
-        TlsFiles {
-            cert: write("cert", certificate.pem()),
-            key: write("key", key.serialize_pem()),
-            ca: Some(write("ca", self.0.pem())),
-        }
-    }
 }
 
 /// A server on a port of its own that stops when it is dropped.

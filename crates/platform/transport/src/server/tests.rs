@@ -154,13 +154,13 @@ async fn nobody_can_connect_before_the_process_is_ready() {
     let reserved = crate::ReservedAddress::reserve("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = reserved.local_addr();
     let (ready, wait) = tokio::sync::oneshot::channel::<()>();
+    let (listening, told) = tokio::sync::oneshot::channel::<()>();
     let serving = crate::Serving { app: echo_peer(), limits: HttpLimits::default(), tls: None };
-    reserved.serve_when(async { drop(wait.await) }, serving, &tasks);
+    reserved.serve_when(async { drop(wait.await) }, serving, || listening.send(()).unwrap(), &tasks);
     assert!(TcpStream::connect(address).await.is_err());
     ready.send(()).unwrap();
-    while TcpStream::connect(address).await.is_err() {
-        tokio::task::yield_now().await;
-    }
+    told.await.unwrap();
+    assert!(TcpStream::connect(address).await.is_ok());
     tasks.trigger_shutdown();
     assert!(tasks.wait(Duration::from_secs(5)).await.is_clean());
 }

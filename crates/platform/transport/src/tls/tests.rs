@@ -1,5 +1,5 @@
-use crate::testing::{Running, TestCa, called_as, correlate, echo_peer, start, who_calls};
-use crate::{BoundListener, HttpLimits, PeerIdentity, dial_mutual, grpc_app, one_port, reason_of};
+use crate::testing::{Running, called_as, correlate, echo_peer, start, who_calls};
+use crate::{BoundListener, HttpLimits, PeerIdentity, TestCa, dial_mutual, grpc_app, one_port, reason_of};
 
 use super::*;
 

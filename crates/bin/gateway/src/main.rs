@@ -1,0 +1,7 @@
+//! The `gateway` image.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    portico_launch::main::<gateway::GatewayProgram>()
+}

@@ -1,0 +1,7 @@
+//! The `worker` image.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    portico_launch::main::<worker::WorkerProgram>()
+}
