@@ -67,8 +67,8 @@ pub struct Limited {
 ///
 /// With Redis the replicas share a second bucket for each key, by the server's clock. A call passes if its replica's
 /// own bucket and the shared one have a token. Replicas lease tokens of the shared bucket ahead of need and spend
-/// them without asking; a task settles for many keys at once, about once for many calls. What a replica does not need is given
-/// back within about a second.
+/// them without asking; a task settles, for many keys at once and once for many calls. What a replica does not need
+/// is given back after about a second.
 ///
 /// A replica that has not asked yet, or has used up its lease, may spend what the shared bucket held when it last
 /// answered; it owes that. So all replicas together pass at most burst + rate × time + (replicas - 1) × burst, the

@@ -8,6 +8,6 @@ local now = redis.call('TIME')
 local fence = math.max(now[1] * 1000000 + now[2], tonumber(redis.call('GET', KEYS[2]) or '0') + 1)
 local text = string.format('%.0f', fence)
 redis.call('SET', KEYS[1], text .. ':' .. ARGV[1], 'PX', ARGV[2])
--- Needed only against a clock that is set back: a day covers that, and no name is kept for ever.
-redis.call('SET', KEYS[2], text, 'PX', 86400000)
+-- Needed only against a clock that is set back, as that of another server may be that takes over.
+redis.call('SET', KEYS[2], text, 'PX', ARGV[2] + 600000)
 return fence

@@ -91,7 +91,9 @@ fn parse(url: &str) -> Result<ConnectionInfo, SetupError> {
     }
     let info = url.into_connection_info().map_err(|_| SetupError::Malformed)?;
     let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3).set_skip_set_lib_name();
-    Ok(info.set_redis_settings(redis))
+    // Questions of many callers follow one another closely: none shall wait for the answer to the one before it.
+    let tcp = info.tcp_settings().clone().set_nodelay(true);
+    Ok(info.set_redis_settings(redis).set_tcp_settings(tcp))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use portico_ids::SharedRng;
 use redis::{PushKind, aio::MultiplexedConnection};
 use tokio::{
     sync::Notify,
-    time::{MissedTickBehavior, interval, sleep, timeout},
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -41,6 +41,7 @@ impl Keeper {
                 Ok(connected) => {
                     self.went_up(connected.clone(), failures);
                     failures = 0;
+                    let began = Instant::now();
                     let reason = tokio::select! {
                         () = shutdown.cancelled() => break,
                         reason = self.watch(&connected) => reason,
@@ -48,6 +49,10 @@ impl Keeper {
                     self.server.lost(&connected);
                     self.server.inner.metrics.up.set(0);
                     tracing::warn!(redis.reason = %reason, "the connection to Redis has ended, making a new one");
+                    // One that ends as soon as it is made is not made again and again without a pause.
+                    if began.elapsed() < PING {
+                        sleep(self.pause(1)).await;
+                    }
                     continue;
                 }
                 Err(reason) => reason,

@@ -3,13 +3,14 @@
 use std::{path::Path, time::Duration};
 
 use bytes::Bytes;
+use portico_clock::{Clock as _, SystemClock};
 use portico_process::Readiness;
 use portico_settings::Secret;
 use tokio::time::{Instant, timeout};
 
 use super::DEADLINE;
 use crate::{
-    CoordinationError, CoordinationSettings, StreamSettings,
+    CoordinationError, CoordinationSettings, Limit, LimitKey, StreamSettings,
     contract::{
         eventually,
         in_redis::{self, Replica},
@@ -143,6 +144,55 @@ async fn a_process_starts_without_redis_and_is_ready_once_it_was_there() {
     server.kill().await;
     replica.is_down().await;
     assert!(readiness.is_ready(), "a replica without Redis still serves what it can");
+}
+
+/// A server in cluster mode refuses a script whose keys are in different slots, or that uses a key it did not declare.
+#[tokio::test]
+async fn every_script_keeps_to_one_slot() {
+    let cluster = |_: &Path| ["--cluster-enabled", "yes"].map(str::to_owned).into();
+    let Some(server) = OwnServer::start_with(cluster).await else { return };
+    let replica = Replica::with(
+        server.url(),
+        "d",
+        StreamSettings {
+            max_attempts: 1,
+            visibility_timeout: Duration::from_millis(50),
+            ..StreamSettings::default()
+        },
+    );
+    replica.command(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await;
+    let map = replica.coordination.ttl_map("m");
+    eventually("the slots are served", async || map.put("k", A, MINUTE).await.is_ok()).await;
+    assert!(!map.put_if_absent("k", A, MINUTE).await.unwrap());
+    assert!(map.touch("k", MINUTE).await.unwrap());
+    assert_eq!(map.take("k").await.unwrap(), Some(A));
+
+    let leases = replica.coordination.leases();
+    let lease = leases.acquire("a}b{c", "o", MINUTE).await.unwrap().unwrap();
+    assert!(leases.renew(&lease, MINUTE).await.unwrap().is_some());
+    assert!(leases.release(&lease).await.unwrap());
+
+    let (events, mailbox) = (replica.coordination.events(), replica.coordination.mailbox());
+    let consumer = events.subscribe("t}", "{g", "1").await.unwrap();
+    for key in ["poison", "2"] {
+        events.publish("t}", key, A).await.unwrap();
+    }
+    assert_eq!(consumer.next().await.unwrap().key, "poison");
+    let handled = consumer.next().await.unwrap();
+    consumer.ack(handled.id).await.unwrap();
+    assert!(timeout(Duration::from_millis(500), consumer.next()).await.is_err());
+    assert_eq!(events.dead_letters("t}", "{g").await.unwrap().len(), 1);
+
+    let mut inbox = mailbox.receive("o").await.unwrap();
+    mailbox.send("o", A).await.unwrap();
+    assert_eq!(inbox.next().await, Some(A));
+
+    let limiter = replica.coordination.rate_limiter();
+    let (key, limit) = (LimitKey::new("principal", "p"), Limit { per_minute: 60, burst: 5 });
+    limiter.try_acquire(&key, limit, SystemClock.now()).unwrap();
+    eventually("a bucket is shared", async || replica.asked("rate_limit") > 0).await;
+    assert_eq!(replica.metric("portico_coordination_failures_total{capability=\"rate_limit\"}"), 0);
+    replica.assert_every_key_is_bounded().await;
 }
 
 #[tokio::test]
