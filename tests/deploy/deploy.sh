@@ -8,13 +8,16 @@ set -euo pipefail
 source "$(dirname "$0")/../scripts/steps.sh"
 here=$root/tests/deploy
 dir=$cache/deploy
+export PATH=$PATH:/usr/sbin
 
 setup() {
+  local wanted program
   # runc, not crun: crun refuses machines whose cgroups are of both versions.
-  if ! command -v podman runc haproxy ip6tables aardvark-dns >/dev/null; then
-    apt_install podman buildah runc netavark aardvark-dns iptables catatonit haproxy
-  fi
-  local wanted
+  for program in podman runc iptables haproxy openssl strip; do
+    command -v "$program" >/dev/null && continue
+    apt_install podman buildah runc netavark aardvark-dns iptables catatonit haproxy openssl binutils
+    break
+  done
   wanted=$(sha256sum <"$here/requirements.txt")
   [ "$(cat "$dir/installed" 2>/dev/null || true)" = "$wanted" ] && return
   rm -rf "$dir/venv"

@@ -166,8 +166,13 @@ def test_s0_30_replicas_spread_over_zones_and_nodes(name, service):
     assert term["labelSelector"] == workload["spec"]["selector"]
 
 
-def test_two_of_everything_by_default():
+def test_s3_49_two_of_everything_share_one_redis():
     assert {s: release("minimal").workload(s)["spec"]["replicas"] for s in SERVICES} == dict.fromkeys(SERVICES, 2)
+    for service in SERVICES:
+        assert release("minimal").settings(service)["coordination"] == {
+            "redis_url": {"file": "/run/secrets/portico/redis-url"}
+        }
+        assert secrets("minimal", service)["redis-url"] == ("portico-redis", "url")
 
 
 def test_s0_27_an_autoscaler_takes_the_place_of_a_number_of_replicas():

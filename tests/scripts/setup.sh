@@ -60,6 +60,7 @@ test)
   install_python
   "$root/tests/scripts/conformance.sh" setup
   "$root/tests/clients/clients.sh" setup
+  "$root/tests/deploy/deploy.sh" setup
   ;;
 *)
   echo "usage: setup.sh lint|test" >&2

@@ -16,8 +16,8 @@ step "dependency rules" cargo deny --offline --log-level error --all-features ch
 step "clippy" cargo clippy --quiet --workspace --all-targets -- -D warnings
 [ "$what" = lint ] && exit 0
 
-stop_servers() {
-  tests/scripts/redis.sh stop
+stop_servers() { # one even if the other does not stop
+  tests/scripts/redis.sh stop || true
   tests/scripts/postgres.sh stop
 }
 trap stop_servers EXIT
@@ -31,8 +31,12 @@ step "build" cargo nextest run --workspace --no-run --cargo-quiet
 step "tests" cargo nextest run --workspace --cargo-quiet --status-level slow
 
 # `portico` as the build above made it for the tests.
-portico=${CARGO_TARGET_DIR:-$root/target}/debug/portico-under-test
+programs=${CARGO_TARGET_DIR:-$root/target}/debug
+portico=$programs/portico-under-test
 step "conformance" tests/scripts/conformance.sh test "$portico"
 step "real clients and servers" tests/clients/clients.sh test "$portico"
+
+step "programs" cargo build --quiet --workspace --bins
+step "chart, compose, templates, images" tests/deploy/deploy.sh test "$programs"
 
 printf '\nAll passed in %d s.\n' "$SECONDS"
