@@ -210,6 +210,14 @@ impl Server {
         connected.ended.notify_one();
     }
 
+    /// Fails at once while Redis is down, and waits while the connection is being made, at most [`DEADLINE`].
+    pub(crate) async fn reachable(&self, operation: Operation) -> Result<(), CoordinationError> {
+        match timeout(DEADLINE, self.connection(operation)).await {
+            Ok(connected) => connected.map(drop),
+            Err(_) => Err(operation.unavailable(format!("no connection within {DEADLINE:?}"))),
+        }
+    }
+
     /// Waits until Redis answers.
     pub(crate) async fn up(&self) {
         let mut states = self.inner.state.subscribe();

@@ -43,6 +43,7 @@ impl RemoteMailbox {
     }
 
     pub(super) async fn receive(&self, owner: &str) -> Result<RemoteInbox, CoordinationError> {
+        self.server.reachable(RECEIVE).await?;
         let deadline = Instant::now() + DEADLINE;
         let (channel, token) = (self.channel(owner), self.token());
         let opened = self.server.channels().open(&channel, token.clone(), CAPACITY);

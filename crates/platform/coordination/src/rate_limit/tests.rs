@@ -227,5 +227,11 @@ async fn an_account_is_settled_by_the_servers_clock_and_a_debt_is_paid_first() {
     assert!(wait > 5 * minute && wait <= 6 * minute, "the debt is paid first: {wait}");
     assert_eq!(settle(10_000, 0, 0).await.0, 0);
     assert_eq!(settle(0, 16 * 10, 10).await.0, 10, "a debt is bounded");
+
+    // Written by a server whose clock was an hour ahead: three tokens are missing, as they were then.
+    let server: (u64, u64) = redis::cmd("TIME").query_async(&mut replica.raw().await).await.unwrap();
+    let ahead = format!("{} {}", 3 * minute, (server.0 + 3600) * 1_000_000);
+    replica.command(&["SET", &replica.key("rate", "k"), &ahead, "PX", "60000"]).await;
+    assert_eq!(settle(0, 0, 10).await.0, 7, "a clock that is set back locks nobody out");
     replica.assert_every_key_is_bounded().await;
 }

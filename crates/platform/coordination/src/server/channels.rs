@@ -135,8 +135,9 @@ impl Channels {
         self.changed.notified().await;
     }
 
-    /// A new connection listens to nothing, and its receivers have to say that they are back.
-    pub(super) fn connection_is_new(&self) {
+    /// Without a connection nothing is listened to; on the next one the receivers have to say that they are back.
+    pub(super) fn cut(&self) {
+        self.followed.send_replace(());
         let mut state = self.state();
         state.subscribed.clear();
         for listener in state.wanted.values_mut() {

@@ -47,6 +47,7 @@ impl Keeper {
                         reason = self.watch(&connected) => reason,
                     };
                     self.server.lost(&connected);
+                    self.server.inner.channels.cut();
                     self.server.inner.metrics.up.set(0);
                     tracing::warn!(redis.reason = %reason, "the connection to Redis has ended, making a new one");
                     // One that ends as soon as it is made is not made again and again without a pause.
@@ -87,7 +88,7 @@ impl Keeper {
             _ => {}
         };
         let mut connection = self.dialer.dial(push).await.map_err(|error| error.to_string())?;
-        self.server.inner.channels.connection_is_new();
+        self.server.inner.channels.cut();
         self.follow_channels(&mut connection).await?;
         Ok(Connected { connection, ended })
     }
