@@ -1,6 +1,9 @@
-//! A running Portico: in this process, or as a process of its own. Scenarios do not know which.
+//! A running Portico: in this process, as a process of its own, or as separate services with two replicas each.
+//! Scenarios do not know which.
 
 mod child;
+mod platform;
+mod replicas;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,6 +16,7 @@ use serde::Deserialize;
 use tempfile::TempDir;
 
 pub use self::child::{Child, Exit, Home, command};
+pub use self::platform::Platform;
 use crate::api::Api;
 use crate::http::{Answer, Http};
 use crate::mcp::{Caller, SESSION_ERA, initialize};
@@ -34,8 +38,25 @@ pub struct Ready {
 /// Where it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
+    /// In the test's own process.
     InProcess,
+    /// As `portico dev`.
     Child,
+    /// On a shared platform of separate services, behind its balancer.
+    Platform,
+}
+
+/// Why a scenario does not take part in a shared deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Own {
+    /// It changes settings.
+    Settings,
+    /// It sends signals to the process, or reads its output.
+    Process,
+    /// It stops and starts it, or looks into its files.
+    Restart,
+    /// It uses up limits that everybody shares.
+    Limits,
 }
 
 /// How to start a deployment. A clone starts another one on the same data.
@@ -53,12 +74,15 @@ impl Default for Plan {
 }
 
 impl Plan {
-    /// In process, unless `PORTICO_TEST_DEPLOYMENT=child` asks for the other shape.
+    /// In process, unless `PORTICO_TEST_DEPLOYMENT` asks for another shape: `child` or `platform`.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "a test's switch, read once")]
     pub fn new() -> Self {
-        let child = std::env::var("PORTICO_TEST_DEPLOYMENT").is_ok_and(|shape| shape == "child");
-        let shape = if child { Shape::Child } else { Shape::InProcess };
+        let shape = match std::env::var("PORTICO_TEST_DEPLOYMENT").as_deref() {
+            Ok("child") => Shape::Child,
+            Ok("platform") => Shape::Platform,
+            _ => Shape::InProcess,
+        };
         let data = TempDir::with_prefix("portico-test-").expect("a temporary directory");
         Self { shape, settings: Vec::new(), data: Arc::new(data) }
     }
@@ -66,13 +90,26 @@ impl Plan {
     /// As a process of its own.
     #[must_use]
     pub fn child(mut self) -> Self {
+        self = self.own(Own::Process);
         self.shape = Shape::Child;
+        self
+    }
+
+    /// With nobody else, for this reason.
+    #[must_use]
+    #[expect(clippy::print_stdout, reason = "what does not run on the platform is told in the test's output")]
+    pub fn own(mut self, reason: Own) -> Self {
+        if self.shape == Shape::Platform {
+            println!("not on the shared platform: {reason:?}");
+            self.shape = Shape::InProcess;
+        }
         self
     }
 
     /// Changes a setting, such as `gateway.requests.max_body_bytes`.
     #[must_use]
     pub fn set(mut self, key: &str, value: &str) -> Self {
+        self = self.own(Own::Settings);
         self.settings.push((key.to_owned(), value.to_owned()));
         self
     }
@@ -91,10 +128,12 @@ impl Plan {
         let running = match self.shape {
             Shape::Child => Running::Child(Box::new(Child::start(&self).await)),
             Shape::InProcess => Running::InProcess(Box::new(self.in_process().await)),
+            Shape::Platform => Running::Platform(Box::new(Platform::take_turn().await)),
         };
         let ready = match &running {
             Running::InProcess(dev) => serde_json::from_value(serde_json::to_value(dev.ready()).unwrap()),
             Running::Child(child) => serde_json::from_slice(&child.ready_file()),
+            Running::Platform(platform) => serde_json::from_slice(&platform.ready()),
         };
         Deployment { ready: ready.expect("a ready file"), running, plan: self, http: Http::default() }
     }
@@ -117,6 +156,7 @@ impl Plan {
 enum Running {
     InProcess(Box<Dev>),
     Child(Box<Child>),
+    Platform(Box<Platform>),
 }
 
 #[derive(Debug)]
@@ -144,6 +184,8 @@ impl Deployment {
                 let exit = child.exit().await;
                 assert_eq!(exit.code, Some(0), "{}", exit.output);
             }
+            // Others need it.
+            Running::Platform(_) => {}
         }
         self.plan
     }
@@ -153,7 +195,7 @@ impl Deployment {
     pub fn child(&self) -> &Child {
         match &self.running {
             Running::Child(child) => child,
-            Running::InProcess(_) => panic!("this scenario needs Plan::child"),
+            Running::InProcess(_) | Running::Platform(_) => panic!("this scenario needs Plan::child"),
         }
     }
 
@@ -164,7 +206,7 @@ impl Deployment {
                 child.signal("KILL");
                 child.exit().await;
             }
-            Running::InProcess(_) => panic!("this scenario needs Plan::child"),
+            Running::InProcess(_) | Running::Platform(_) => panic!("this scenario needs Plan::child"),
         }
         self.plan
     }
@@ -244,23 +286,33 @@ impl Deployment {
         self.api().await.servers().register_server(request).await.expect("a registered server");
     }
 
-    /// Waits until the endpoint answers, which it has to within 2 s.
+    /// Waits until every replica serves the endpoint, which it has to within 2 s.
     pub async fn usable(&self, name: &str) -> Caller {
-        let probe = Caller::new(self.http.clone(), self.resource(name), "");
-        let serves = async || (probe.post("{}").await.status != 404).then_some(());
-        eventually(Duration::from_secs(2), "a registered endpoint serves", serves).await;
+        let limit = Duration::from_secs(2);
+        let gateways = self.replicas("gateway");
+        for gateway in &gateways {
+            let probe = self.caller_at(gateway, name);
+            let serves = async || (probe.post("{}").await.status != 404).then_some(());
+            eventually(limit, "a registered endpoint serves", serves).await;
+        }
         // The authorization server learns of it by the same feed.
-        let account = (self.ready.client_id.as_str(), self.ready.client_secret.as_str());
-        let known = async || {
-            let answer = self.token_answer(account, &self.resource(name), "mcp").await;
-            (answer.status == 200).then(|| answer.json()["access_token"].as_str().unwrap().to_owned())
-        };
-        let token = eventually(Duration::from_secs(2), "a token for a registered endpoint", known).await;
-        let agent = Caller::new(self.http.clone(), self.resource(name), &token);
+        let resource = self.resource(name);
+        let mut token = String::new();
+        for server in self.replicas("auth-server") {
+            let known = async || {
+                let answer =
+                    platform::token_answer(&self.http, &server, &self.ready, (&resource, "mcp")).await;
+                (answer.status == 200).then(|| answer.json()["access_token"].as_str().unwrap().to_owned())
+            };
+            token = eventually(limit, "a token for a registered endpoint", known).await;
+        }
         let open = initialize(SESSION_ERA, &serde_json::json!({}));
-        let routable = async || (agent.post(open.clone()).await.status != 503).then_some(());
-        eventually(Duration::from_secs(2), "a registered instance is routable", routable).await;
-        agent
+        for gateway in &gateways {
+            let agent = self.caller_at(gateway, name).token(&token);
+            let routable = async || (agent.post(open.clone()).await.status != 503).then_some(());
+            eventually(limit, "a registered instance is routable", routable).await;
+        }
+        Caller::new(self.http.clone(), resource, &token)
     }
 
     /// The audit record of an answer, which is there soon.

@@ -10,7 +10,7 @@ use portico_ids::SystemRng;
 use portico_sealing::{Aad, KeyRing, Sealer};
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
-use sqlx::Row as _;
+use sqlx::AssertSqlSafe;
 
 use crate::deployment::Deployment;
 
@@ -22,6 +22,17 @@ pub struct Forge {
     genuine: Value,
 }
 
+/// Key id, public key and sealed private key.
+type Row = (String, String, Vec<u8>);
+
+/// The key that signs now.
+fn key_query(schema: &str) -> String {
+    format!(
+        "SELECT kid, public_jwk, private_sealed FROM {schema}signing_keys WHERE retires_at IS NULL \
+         ORDER BY created_at DESC LIMIT 1"
+    )
+}
+
 impl std::fmt::Debug for Forge {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Forge").field("kid", &self.kid).finish_non_exhaustive()
@@ -29,24 +40,25 @@ impl std::fmt::Debug for Forge {
 }
 
 impl Forge {
-    /// Opens the key in the data directory, with the key ring that lies beside it.
+    /// Opens the key in the database, with the key ring of the deployment.
     pub async fn of(deployment: &Deployment, genuine: &str) -> Self {
-        let data = deployment.data_dir();
-        let ring = KeyRing::load(&data.join("keys.json")).expect("the key ring of the deployment");
-        let url = format!("sqlite://{}?mode=ro", data.join("auth_server.db").display());
-        let pool = sqlx::SqlitePool::connect(&url).await.expect("the database of the authorization server");
-        let row =
-            sqlx::query("SELECT kid, public_jwk, private_sealed FROM signing_keys WHERE retires_at IS NULL")
-                .fetch_one(&pool)
-                .await
-                .unwrap();
-        let kid: String = row.get("kid");
-        let sealed: Vec<u8> = row.get("private_sealed");
+        let (ring, (kid, public_jwk, sealed)): (_, Row) = if let Some(platform) = deployment.platform() {
+            let pool = sqlx::PgPool::connect(&platform.database_url()).await.expect("the database");
+            let query = sqlx::query_as(AssertSqlSafe(key_query("auth_server.")));
+            (platform.directory().join("secrets/keys.json"), query.fetch_one(&pool).await.unwrap())
+        } else {
+            let data = deployment.data_dir();
+            let url = format!("sqlite://{}?mode=ro", data.join("auth_server.db").display());
+            let pool = sqlx::SqlitePool::connect(&url).await.expect("the database");
+            let query = sqlx::query_as(AssertSqlSafe(key_query("")));
+            (data.join("keys.json"), query.fetch_one(&pool).await.unwrap())
+        };
+        let ring = KeyRing::load(&ring).expect("the key ring of the deployment");
         let aad = Aad { table: "signing_keys", row: &kid, field: "private_sealed", version: 1 };
         let pkcs8 =
             Sealer::new(&ring, Arc::new(SystemRng)).open(&aad, &sealed).expect("the sealed key opens");
         let pkcs8 = pkcs8.expose_secret().to_vec();
-        Self { pkcs8, public_jwk: row.get("public_jwk"), genuine: claims(genuine), kid }
+        Self { pkcs8, public_jwk, genuine: claims(genuine), kid }
     }
 
     /// The claims of the genuine token.

@@ -21,9 +21,11 @@ def started_at(pid: int) -> str | None:
     """When a process began, which tells it from a later one of the same number; None if it does not run."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+        # The first thread may be gone while others still hold the process's sockets.
+        ended = fields[0] in "ZX" and len(os.listdir(f"/proc/{pid}/task")) <= 1
     except (FileNotFoundError, ProcessLookupError):
         return None
-    return None if fields[0] in "ZX" else fields[19]
+    return None if ended else fields[19]
 
 
 def reap(pid: int):

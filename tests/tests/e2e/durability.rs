@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use acceptance::deployment::{Deployment, Plan};
+use acceptance::deployment::{Deployment, Own, Plan};
 use acceptance::eventually;
 use acceptance::mcp::{Caller, Session, Stateless};
 use acceptance::oauth::Person;
@@ -67,7 +67,7 @@ async fn kill_and_restart_keep_everything_durable_and_no_audit_record_is_missing
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_keeps_the_demo_server_deleted_by_its_owner_deleted() {
-    let deployment = Deployment::start().await;
+    let deployment = Plan::new().own(Own::Restart).start().await;
     assert_eq!(deployment.cli(&["server", "delete", "demo"]).await.code, Some(0));
     let deployment = deployment.stop().await.start().await;
     let list = deployment.cli(&["--json", "server", "list"]).await;

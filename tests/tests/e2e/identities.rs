@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use acceptance::deployment::Deployment;
+use acceptance::deployment::{Deployment, Own, Plan};
 use acceptance::eventually;
 use acceptance::mcp::{Caller, Session, Stateless, initialize};
 use acceptance::oauth::{CALLBACK, Ending, Person, register};
@@ -28,9 +28,15 @@ async fn signing_keys_rotate_under_running_agents() {
     let before = deployment.token("demo").await;
     let api = deployment.api().await;
     api.keys().rotate_signing_keys(auth::RotateSigningKeysRequest::default()).await.unwrap();
-    let jwks = deployment.http.get(&deployment.url("/oauth2/jwks")).await.json();
-    assert_eq!(jwks["keys"].as_array().unwrap().len(), 2, "both keys are published");
-    assert!(!jwks.to_string().contains("\"d\""), "and no private one");
+    for server in deployment.replicas("auth-server") {
+        let published = async || {
+            let jwks = deployment.jwks_at(&server).await;
+            assert!(!jwks.to_string().contains("\"d\""), "no private key is published");
+            // Of the old key, the new one and, on a deployment with a past, older ones.
+            (jwks["keys"].as_array().unwrap().len() >= 2).then_some(())
+        };
+        eventually(Duration::from_secs(5), "both keys are published", published).await;
+    }
     let after = deployment.token("demo").await;
     for token in [before, after] {
         let caller = Caller::new(deployment.http.clone(), deployment.resource("demo"), &token);
@@ -135,7 +141,7 @@ fn assert_harmless(html: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn as_30_registration_and_sign_in_are_limited() {
-    let deployment = Deployment::start().await;
+    let deployment = Plan::new().own(Own::Limits).start().await;
     let metadata = json!({ "redirect_uris": [CALLBACK] });
     let mut statuses = Vec::new();
     for _ in 0..12 {

@@ -17,9 +17,13 @@ mod newcomer;
 #[cfg(test)]
 mod operations;
 #[cfg(test)]
+mod peers;
+#[cfg(test)]
 mod people;
 #[cfg(test)]
 mod publishing;
+#[cfg(test)]
+mod revocation;
 #[cfg(test)]
 mod session_era;
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
-use acceptance::deployment::{Deployment, Home, Plan};
+use acceptance::deployment::{Deployment, Home, Own, Plan};
 use acceptance::oauth::{Ending, Person};
 use serde_json::Value;
 
@@ -32,7 +32,7 @@ async fn s0_25_s1_25_the_demo_tool_is_callable_by_the_printed_command() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_later_start_answers_soon_and_has_the_same_identities() {
-    let deployment = Deployment::start().await;
+    let deployment = Plan::new().own(Own::Restart).start().await;
     let before = deployment.ready.clone();
     let plan = deployment.stop().await;
     let begin = Instant::now();

@@ -44,7 +44,8 @@ async fn s1_03_s2_05_s3_03_one_origin_leads_to_each_service_and_each_endpoint_to
         deployment.http.get(&deployment.url("/.well-known/oauth-authorization-server")).await.json();
     assert_eq!(metadata["issuer"], deployment.ready.origin.trim_end_matches('/'));
     assert!(deployment.http.get(&deployment.url("/login")).await.text().contains("Sign in"));
-    assert_eq!(deployment.ready.grpc, deployment.ready.origin);
+    let addresses = deployment.http.get(&deployment.url("/.well-known/portico")).await.json();
+    assert_eq!(addresses["grpc"], deployment.ready.grpc.trim_end_matches('/'), "{addresses}");
     let list = portico_proto_registry::ListServersRequest::default();
     let servers = deployment.api().await.servers().list_servers(list).await.unwrap().into_inner().servers;
     assert_eq!(servers.len(), 3);
@@ -182,7 +183,7 @@ async fn s2_19_s3_16_metrics_count_calls_and_refusals_without_naming_people() {
     let agent = deployment.publish("notes", &upstream).await;
     Session::open(&agent).await.call("echo", &json!({})).await;
     agent.without("authorization").post("{}").await;
-    let metrics = deployment.http.get(&deployment.admin_url("/metrics")).await.text();
+    let metrics = deployment.gateway_metrics().await;
     for part in ["portico_gateway_", "token_missing", "# EOF"] {
         assert!(metrics.contains(part), "{part} is not in:\n{metrics}");
     }

@@ -13,11 +13,16 @@ use tonic::Code;
 
 const LIMIT: Duration = Duration::from_secs(2);
 
-async fn gone(deployment: &Deployment, name: &str, caller: &acceptance::mcp::Caller) {
-    let gone = async || (caller.post("{}").await.status == 404).then_some(());
-    eventually(LIMIT, "a deleted endpoint is 404", gone).await;
-    let answer = caller.post("{}").await;
-    assert_eq!(answer.json()["error"]["data"]["reason"], "unknown_endpoint");
+async fn gone(deployment: &Deployment, name: &str) {
+    for gateway in deployment.replicas("gateway") {
+        let caller = deployment.caller_at(&gateway, name);
+        let gone = async || {
+            let answer = caller.post("{}").await;
+            (answer.status == 404).then_some(answer)
+        };
+        let answer = eventually(LIMIT, "a deleted endpoint is 404", gone).await;
+        assert_eq!(answer.json()["error"]["data"]["reason"], "unknown_endpoint");
+    }
     let metadata = deployment.url(&format!("/.well-known/oauth-protected-resource/{name}/mcp"));
     assert_eq!(deployment.http.get(&metadata).await.status, 404);
 }
@@ -38,7 +43,7 @@ async fn s1_04_a_server_registered_by_the_command_line_is_usable_and_after_delet
     assert!(listed.output.contains("\"notes\""), "{}", listed.output);
     let delete = deployment.cli(&["server", "delete", "notes"]).await;
     assert_eq!(delete.code, Some(0), "{}", delete.output);
-    gone(&deployment, "notes", &agent).await;
+    gone(&deployment, "notes").await;
     deployment.stop().await;
 }
 
@@ -59,7 +64,7 @@ async fn s2_09_a_server_registered_by_grpc_is_usable_and_after_deletion_404_with
     assert_eq!(api.servers().delete_server(stale).await.unwrap_err().code(), Code::Aborted);
     let delete = registry::DeleteServerRequest { id: server.id, expected_revision: server.revision };
     api.servers().delete_server(delete).await.unwrap();
-    gone(&deployment, "notes", &agent).await;
+    gone(&deployment, "notes").await;
     deployment.stop().await;
 }
 
@@ -158,7 +163,7 @@ async fn names_outside_the_slug_rule_and_reserved_ones_are_refused() {
 async fn a8_addresses_that_policy_forbids_are_refused_at_registration() {
     let deployment = Deployment::start().await;
     let api = deployment.api().await;
-    let own = [deployment.ready.admin.clone(), deployment.ready.origin.clone()];
+    let own = deployment.own_addresses();
     let foreign = [
         "http://169.254.169.254/latest/meta-data",
         "http://[fe80::1]/mcp",

@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::path::Path;
 
-use acceptance::deployment::{Child, Deployment, Exit, Plan, command};
+use acceptance::deployment::{Child, Exit, Own, Plan, command};
 
 /// Starts it expecting a refusal.
 async fn refused(plan: &Plan, arguments: &[&str]) -> Exit {
@@ -21,7 +21,7 @@ fn assert_says(exit: &Exit, parts: &[&str]) {
 
 /// A deployment that ran once and is down.
 async fn used() -> Plan {
-    Deployment::start().await.stop().await
+    Plan::new().own(Own::Restart).start().await.stop().await
 }
 
 #[tokio::test(flavor = "multi_thread")]

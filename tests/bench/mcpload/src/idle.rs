@@ -26,7 +26,12 @@ pub(crate) async fn run(args: Args) -> Result<Value> {
     let observed = || usage(&args.pid, args.tree);
     let before = observed();
     let begin = Instant::now();
-    let sessions = open_all(&args, &target).await?;
+    let mut sessions = open_all(&args, &target).await?;
+    if args.call_first {
+        for session in &mut sessions {
+            session.call().await?;
+        }
+    }
     let setup = begin.elapsed();
     tokio::time::sleep(Duration::from_secs_f64(args.warmup)).await;
     let with_sessions = observed();

@@ -113,6 +113,9 @@ struct Args {
     /// Sessions set up at the same time at the start
     #[arg(long, default_value_t = 16)]
     setup_concurrency: usize,
+    /// For `idle`: make one call in each session first, so that the server behind a gateway has a session too
+    #[arg(long)]
+    call_first: bool,
     /// Seconds after which one exchange counts as failed
     #[arg(long, default_value_t = 30.0)]
     timeout: f64,

@@ -1,0 +1,130 @@
+"""A whole service or store is away for a while, or stands still."""
+
+import signal
+import time
+
+from stage import SESSIONS, STATELESS, Stage, demand, eventually, milliseconds
+
+RATE = 100
+# Servers that are registered while something is away, where that is possible at all.
+REGISTRATIONS = 5
+
+
+def outage(stage: Stage, names: list[str], registering: bool, revive=None) -> str:
+    """Everything of that name is killed, stays away, and comes back; agents with a valid token keep working."""
+    seconds = stage.outage_seconds
+    loads = [stage.load(rate=RATE, seconds=seconds + 6, era=era) for era in (SESSIONS, STATELESS)]
+    time.sleep(2)
+    before = set(stage.servers_of("registry-1") or [])
+    for name in names:
+        stage.platform.process(name).kill()
+    away = time.monotonic()
+    made, refused = register(stage) if registering else ([], 0)
+    time.sleep(max(away + seconds - time.monotonic(), 0))
+    for name in names:
+        stage.platform.process(name).start()
+    for name in names:
+        stage.platform.wait_ready(name)
+    begin = time.monotonic()
+    results = [load.unfailing() for load in loads]
+    records = sum(load.check_records() for load in loads)
+    stage.settle()
+    # A registration that was acknowledged is everywhere, and its event has reached a worker.
+    known = set(stage.servers_of("registry-1"))
+    demand(set(made) | before <= known, f"missing after the outage: {sorted((set(made) | before) - known)}")
+    for server in made:
+        stage.await_endpoint(server)
+        eventually(f"a worker has looked at {server}", lambda server=server: discovered(stage, server))
+    recovered = time.monotonic() - begin
+    for server in made:
+        stage.platform.portico("server", "delete", server)
+    calls, p99 = sum(result["calls"] for result in results), max(map(milliseconds, results))
+    registered = f"; {len(made)} servers registered meanwhile ({refused} refused), all there and looked at" if registering else ""
+    return (f"{seconds:.0f} s: 0 of {calls} calls failed, p99 {p99:.1f} ms; {records} records, none missing{registered}; "
+            f"replicas equal, checked {recovered:.0f} s after the return")
+
+
+def register(stage: Stage) -> tuple[list[str], int]:
+    """Registers servers; answers the names that were acknowledged and how many were refused."""
+    made, refused = [], 0
+    for _ in range(REGISTRATIONS):
+        name = stage.next_name()
+        done = stage.platform.portico("server", "register", name, "--url", f"http://127.0.0.1:{stage.upstream_port}/mcp", check=False)
+        if done.returncode == 0:
+            made.append(name)
+        else:
+            refused += 1
+            demand(bool(done.stderr.strip()), f"registering {name} failed without a word")
+    return made, refused
+
+
+def discovered(stage: Stage, server: str) -> bool:
+    """A worker has reported the tools of its instance."""
+    query = ("SELECT count(*) FROM registry.capabilities JOIN registry.servers ON servers.id = capabilities.server_id "
+             f"WHERE servers.name = '{server}'")
+    return stage.sql(query) not in ([], ["0"])
+
+
+def registry(stage: Stage) -> str:
+    return outage(stage, stage.replicas("registry"), registering=False)
+
+
+def auth_server(stage: Stage) -> str:
+    return outage(stage, stage.replicas("auth-server"), registering=False)
+
+
+def worker(stage: Stage) -> str:
+    return outage(stage, stage.replicas("worker"), registering=True)
+
+
+def postgres(stage: Stage) -> str:
+    return outage(stage, ["postgres"], registering=True)
+
+
+def redis(stage: Stage) -> str:
+    return outage(stage, ["redis"], registering=True)
+
+
+def suspended(stage: Stage) -> str:
+    """Processes that stand still hold their connections open: deadlines have to notice."""
+    pause = min(stage.outage_seconds, 10)
+    figures = []
+    for name in ("registry-1", "auth-server-1", "worker-1", "redis", "postgres"):
+        load = stage.load(rate=200, seconds=pause + 3)
+        time.sleep(1)
+        stage.platform.signal(name, signal.SIGSTOP)
+        time.sleep(pause)
+        stage.platform.signal(name, signal.SIGCONT)
+        result = load.unfailing()
+        load.check_records()
+        figures.append(f"{name} p99 {milliseconds(result):.1f} ms")
+        stage.settle()
+    return f"{pause:.0f} s each at 200 calls/s: 0 failed; {', '.join(figures)}"
+
+
+def redis_restart(stage: Stage) -> str:
+    """Redis starts anew and empty under load."""
+    return emptied(stage, lambda: stage.platform.restart("redis"))
+
+
+def redis_flush(stage: Stage) -> str:
+    """Everything in Redis is deleted under load."""
+    return emptied(stage, lambda: demand(stage.platform.redis.run("flushall") == "OK", "redis does not flush"))
+
+
+def emptied(stage: Stage, empty) -> str:
+    """What was in Redis can be rebuilt: calls go on, and what is registered meanwhile is looked at."""
+    loads = [stage.load(rate=150, seconds=8, era=era) for era in (SESSIONS, STATELESS)]
+    time.sleep(2)
+    empty()
+    made, refused = register(stage)
+    demand(refused == 0, f"{refused} registrations were refused")
+    results = [load.unfailing() for load in loads]
+    for load in loads:
+        load.check_records()
+    for server in made:
+        stage.await_endpoint(server)
+        eventually(f"a worker has looked at {server}", lambda server=server: discovered(stage, server))
+        stage.platform.portico("server", "delete", server)
+    calls, p99 = sum(result["calls"] for result in results), max(map(milliseconds, results))
+    return f"0 of {calls} calls failed, p99 {p99:.1f} ms; {len(made)} servers registered at once, all looked at; every call recorded once"
