@@ -114,6 +114,7 @@ impl Gateway {
             rng: d.rng.clone(),
             metrics: metrics.clone(),
         });
+        let news = replicas.news();
         let load = Load::new(limits, metrics.clone());
         let readers = Readers::new(Duration::from_secs(limits.slow_reader_seconds), metrics.clone());
         let recorder = Recorder {
@@ -148,7 +149,7 @@ impl Gateway {
             leases: d.coordination.leases(),
             load,
             readers,
-            handles: Handles::new(d.handles, d.clock.clone()),
+            handles: Handles::new(d.handles, d.clock.clone(), news),
             tool_headers: ToolHeaders::default(),
             virtual_servers: VirtualServers::new(settings.upstream.list_cache_bytes),
             recorder: Arc::new(recorder),

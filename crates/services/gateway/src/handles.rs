@@ -20,6 +20,7 @@ use serde_json::value::RawValue;
 
 use crate::access::Agent;
 use crate::refusal::{Reason, Refusal};
+use crate::replicas::News;
 
 /// How long a cursor or request state may be brought back.
 const LIFETIME: Duration = Duration::hours(1);
@@ -36,6 +37,7 @@ pub(crate) struct Handles {
     clock: SharedClock,
     /// The ids under which callers know their tasks, by [`Bound::of_value`].
     tasks: Cache<String, Arc<str>>,
+    news: News,
 }
 
 /// What a handle is for; a cursor is no request state.
@@ -103,9 +105,14 @@ fn framed(part: &str) -> String {
 }
 
 impl Handles {
-    pub(crate) fn new(sealer: HandleSealer, clock: SharedClock) -> Self {
+    pub(crate) fn new(sealer: HandleSealer, clock: SharedClock, news: News) -> Self {
         let tasks = Cache::builder().max_capacity(MAX_TASKS).time_to_idle(TASK_IDLE).build();
-        Self { sealer, clock, tasks }
+        Self { sealer, clock, tasks, news }
+    }
+
+    /// Takes in under which name a caller knows a task that it met at another replica.
+    pub(crate) fn learn(&self, key: String, sealed: &str) {
+        self.tasks.insert(key, sealed.into());
     }
 
     /// What the agent gets in the place of `value`.
@@ -217,7 +224,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let rng: portico_ids::SharedRng = std::sync::Arc::new(portico_ids::SeededRng::new(3));
         let keys = portico_sealing::KeyRing::generate_file(&dir.path().join("keys"), &*rng).unwrap();
-        let handles = Handles::new(HandleSealer::new(&keys, rng), std::sync::Arc::new(clock.clone()));
+        let handles =
+            Handles::new(HandleSealer::new(&keys, rng), std::sync::Arc::new(clock.clone()), News::default());
         let bound = Bound { subject: "user:a", client: "c", endpoint: "e", request: "tools/list" };
         let sealed = handles.seal(Handle::Cursor, &bound, "page 2");
         assert_eq!(handles.open(Handle::Cursor, &bound, &sealed).unwrap(), "page 2");

@@ -9,6 +9,7 @@ mod letter;
 mod members;
 mod pump;
 mod resume;
+mod shown;
 mod tasks;
 
 pub(crate) use letter::State;
@@ -28,7 +29,7 @@ use prost::Message;
 use tokio::sync::mpsc;
 
 use crate::metrics::GatewayMetrics;
-use letter::{Body, Cancel, Changed, Ended, Letter, Piece};
+use letter::{Body, Cancel, Changed, Ended, Letter, Piece, Task};
 use pump::Pumps;
 
 /// What letters are sealed as.
@@ -57,6 +58,22 @@ pub(crate) struct Replicas {
     /// Streams of others that agents came back for here.
     asked: Mutex<HashMap<u64, mpsc::Sender<Piece>>>,
     pumps: Pumps,
+    /// What others were asked about resources.
+    questions: Mutex<HashMap<u64, mpsc::Sender<Option<ServerId>>>>,
+}
+
+/// Tells others what is noticed deep inside an answer.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct News(Option<mpsc::Sender<Outgoing>>);
+
+impl News {
+    /// A caller knows a task by this name from now on, wherever it asks for it. A letter that is lost costs the list of
+    /// tasks of another replica this task.
+    pub(crate) fn task(&self, key: String, sealed: &str) {
+        if let Some(outgoing) = &self.0 {
+            drop(outgoing.try_send(Outgoing::ToAll(Body::Task(Task { key, sealed: sealed.to_owned() }))));
+        }
+    }
 }
 
 /// What waits to be sent.
@@ -98,7 +115,19 @@ impl Replicas {
             changed: Mutex::default(),
             asked: Mutex::default(),
             pumps: Pumps::default(),
+            questions: Mutex::default(),
         }
+    }
+
+    /// For those who notice something and have no replicas at hand.
+    pub(crate) fn news(&self) -> News {
+        News(Some(self.outgoing.clone()))
+    }
+
+    fn random(&self) -> u64 {
+        let mut random = [0; 8];
+        self.rng.fill(&mut random);
+        u64::from_be_bytes(random)
     }
 
     /// Tells all others that a session is over.

@@ -28,7 +28,7 @@ mod wheel;
 
 pub(crate) use event_id::{EventId, LastEvent, Origin};
 pub(crate) use record::{Binding, Record};
-pub(crate) use store::{Published, SessionParts, Sessions};
+pub(crate) use store::{Claim, Published, SessionParts, Sessions};
 pub(crate) use streams::Replay;
 use streams::Streams;
 pub(crate) use upstream::{UpstreamSession, sensitive};
@@ -61,6 +61,8 @@ pub(crate) struct Session {
     epoch: AtomicU64,
     /// The map could not be asked or written lately, so it may lack what is known here.
     behind: AtomicBool,
+    /// The record was changed here only.
+    dirty: AtomicBool,
 }
 
 impl Session {
@@ -76,6 +78,7 @@ impl Session {
             trusted_until: AtomicI64::new(0),
             epoch: AtomicU64::new(epoch),
             behind: AtomicBool::new(false),
+            dirty: AtomicBool::new(false),
         }
     }
 

@@ -58,6 +58,11 @@ impl VirtualServers {
         Self { lists: Lists::new(list_cache_bytes), emitted: Emitted::default(), roots: Roots::default() }
     }
 
+    /// The server that last showed a resource here to this caller at this endpoint.
+    pub(crate) fn showed(&self, subject: &str, endpoint: &str, uri: &str) -> Option<ServerId> {
+        self.emitted.last_to(subject, endpoint, uri)
+    }
+
     /// A server told by this notification that one of its lists changed.
     pub(crate) fn list_changed(&self, server: ServerId, name: &str) {
         for what in What::changed_by(name) {

@@ -47,11 +47,13 @@ impl TaskIds<'_> {
     fn seal(&self, id: &str) -> String {
         let key = list_key(self.server, "task");
         let bound = Bound::new(self.agent, &key);
-        let sealed = self
-            .handles
-            .tasks
-            .get_with(bound.of_value(id), || self.handles.seal(Handle::Task, &bound, id).into());
-        sealed.to_string()
+        let name = bound.of_value(id);
+        let new = || {
+            let sealed = self.handles.seal(Handle::Task, &bound, id);
+            self.handles.news.task(name.clone(), &sealed);
+            sealed.into()
+        };
+        self.handles.tasks.get_with_by_ref(&name, new).to_string()
     }
 
     fn was_given(&self, id: &str) -> bool {

@@ -34,5 +34,11 @@ pub(super) fn receive(engine: &Arc<Engine>, letter: &[u8]) {
         Body::Piece(piece) => replicas.take(piece),
         Body::Stay(stay) => replicas.stay(from, stay.number),
         Body::Stop(stop) => replicas.stop(from, stop.number),
+        Body::Task(task) => engine.handles.learn(task.key, &task.sealed),
+        Body::WhoShowed(asked) => {
+            let server = engine.virtual_servers.showed(&asked.subject, &asked.endpoint, &asked.uri);
+            replicas.answer(from, asked.number, server);
+        }
+        Body::Showed(showed) => replicas.hear(&showed),
     }
 }

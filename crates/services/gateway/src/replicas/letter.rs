@@ -16,7 +16,7 @@ pub(super) struct Letter {
     /// The replica that wrote it.
     #[prost(string, tag = "2")]
     pub(super) from: String,
-    #[prost(oneof = "Body", tags = "3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(oneof = "Body", tags = "3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
     body: Option<Body>,
 }
 
@@ -47,6 +47,15 @@ pub(super) enum Body {
     /// The agent has left.
     #[prost(message, tag = "10")]
     Stop(Number),
+    /// A caller knows a task by this name from now on.
+    #[prost(message, tag = "11")]
+    Task(Task),
+    /// Which server showed this to that caller?
+    #[prost(message, tag = "12")]
+    WhoShowed(WhoShowed),
+    /// The answer.
+    #[prost(message, tag = "13")]
+    Showed(Showed),
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -94,6 +103,36 @@ pub(super) struct Resume {
 pub(super) struct Number {
     #[prost(uint64, tag = "1")]
     pub(super) number: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Task {
+    /// Whose task of which server it is.
+    #[prost(string, tag = "1")]
+    pub(super) key: String,
+    #[prost(string, tag = "2")]
+    pub(super) sealed: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct WhoShowed {
+    #[prost(uint64, tag = "1")]
+    pub(super) number: u64,
+    #[prost(string, tag = "2")]
+    pub(super) subject: String,
+    #[prost(string, tag = "3")]
+    pub(super) endpoint: String,
+    #[prost(string, tag = "4")]
+    pub(super) uri: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Showed {
+    #[prost(uint64, tag = "1")]
+    pub(super) number: u64,
+    /// Empty if the writer does not know.
+    #[prost(string, tag = "2")]
+    pub(super) server: String,
 }
 
 #[derive(Clone, PartialEq, Message)]

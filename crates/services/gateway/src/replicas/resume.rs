@@ -44,9 +44,7 @@ impl RemoteStream {
     /// Asks the owner for what came after `after`.
     pub(crate) async fn ask(engine: &Arc<Engine>, owner: &str, session: &str, after: EventId) -> Handover {
         let replicas = &engine.replicas;
-        let mut random = [0; 8];
-        replicas.rng.fill(&mut random);
-        let number = u64::from_be_bytes(random);
+        let number = replicas.random();
         let (sender, pieces) = mpsc::channel(WAITING);
         {
             let mut asked = locked(&replicas.asked);

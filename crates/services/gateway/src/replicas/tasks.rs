@@ -58,14 +58,19 @@ pub(crate) fn spawn(engine: &Arc<Engine>, tasks: &Tasks) {
 }
 
 async fn read(engine: &Arc<Engine>) {
+    let mut told = false;
     loop {
         match engine.replicas.mailbox.receive(&box_of(&engine.replicas.id)).await {
             Ok(mut inbox) => {
+                told = false;
                 while let Some(letter) = inbox.next().await {
                     inbox::receive(engine, &letter);
                 }
             }
-            Err(error) => tracing::warn!(error = %error, "letters of other replicas cannot be received"),
+            Err(error) if !std::mem::replace(&mut told, true) => {
+                tracing::warn!(error = %error, "letters of other replicas cannot be received");
+            }
+            Err(_) => {}
         }
         tokio::time::sleep(AGAIN).await;
     }

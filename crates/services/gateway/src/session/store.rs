@@ -213,6 +213,7 @@ impl Sessions {
                 let mut record = Record::clone(&session.record());
                 change(&mut record);
                 session.set_record(record);
+                session.dirty.store(true, Ordering::Relaxed);
                 session.behind.store(true, Ordering::Relaxed);
             }
         }
@@ -298,21 +299,30 @@ impl Sessions {
         self.shared.touch_upstream(due).await
     }
 
-    /// Takes the right to close an upstream session and tells which; another replica may have come first.
-    pub(crate) async fn claim_upstream(
-        &self,
-        due: &Due,
-    ) -> Result<Option<UpstreamSession>, CoordinationError> {
+    /// Takes the right to close an upstream session; another replica may have come first.
+    pub(crate) async fn claim_upstream(&self, due: &Due) -> Result<Claim, CoordinationError> {
         if !self.shared.claim(due).await? {
-            return Ok(None);
+            return Ok(Claim::Busy);
         }
-        self.shared.upstream(&due.session, due.server, due.generation).await
+        let open = self.shared.upstream(&due.session, due.server, due.generation).await?;
+        Ok(open.map_or(Claim::Gone, Claim::Taken))
     }
 
     /// Forgets an upstream session that was closed.
     pub(crate) async fn forget_upstream(&self, due: &Due) -> Result<(), CoordinationError> {
         self.shared.remove_upstream(due).await
     }
+}
+
+/// Who closes an upstream session.
+#[derive(Debug)]
+pub(crate) enum Claim {
+    /// The caller does.
+    Taken(UpstreamSession),
+    /// Another replica does, just now.
+    Busy,
+    /// It is closed.
+    Gone,
 }
 
 /// Who opened an upstream session first.

@@ -8,7 +8,7 @@ use portico_ids::ServerId;
 use crate::catalogue::Instance;
 use crate::engine::Engine;
 use crate::refusal::Refusal;
-use crate::session::{Due, Session, UpstreamSession};
+use crate::session::{Claim, Due, Session, UpstreamSession};
 use crate::upstream::Outgoing;
 
 /// What became of an upstream session that was to be closed.
@@ -16,8 +16,8 @@ use crate::upstream::Outgoing;
 pub(super) enum Closing {
     /// It is closed, or its server is gone.
     Closed,
-    /// Another replica does it or has done it.
-    Elsewhere,
+    /// Another replica does it, just now.
+    Busy,
     /// The server does not answer.
     Failed,
 }
@@ -30,7 +30,7 @@ pub(crate) fn close_upstreams(engine: &Arc<Engine>, session: &Session) {
         engine.tasks.spawn_short("gateway.close-session", async move {
             // Whatever is left to do, the wheel comes back to it.
             match close_upstream(&task_engine, &due).await {
-                Ok(Closing::Closed | Closing::Elsewhere) => {}
+                Ok(Closing::Closed | Closing::Busy) => {}
                 Ok(Closing::Failed) => {
                     tracing::debug!(server.id = %due.server, "a server was not told that a session is over");
                 }
@@ -42,7 +42,11 @@ pub(crate) fn close_upstreams(engine: &Arc<Engine>, session: &Session) {
 
 /// Closes one upstream session. It is forgotten only when it is closed: a replica that dies on the way leaves it to others.
 pub(super) async fn close_upstream(engine: &Arc<Engine>, due: &Due) -> Result<Closing, CoordinationError> {
-    let Some(open) = engine.sessions.claim_upstream(due).await? else { return Ok(Closing::Elsewhere) };
+    let open = match engine.sessions.claim_upstream(due).await? {
+        Claim::Taken(open) => open,
+        Claim::Busy => return Ok(Closing::Busy),
+        Claim::Gone => return Ok(Closing::Closed),
+    };
     let snapshot = engine.catalogue.snapshot();
     if let Some(instance) = snapshot.instance(due.server, open.instance)
         && let Err(refusal) = tell(engine, instance, &open).await

@@ -17,15 +17,17 @@ use crate::session::{Due, Session};
 
 /// Who looks for expired sessions holds this lease.
 const LEASE: &str = "gateway/expiry";
-const LEASE_TTL: Duration = Duration::from_secs(30);
+const LEASE_TTL: Duration = Duration::from_mins(1);
 /// How often it is tried to get the lease, and looked for what is due.
 const EVERY: Duration = Duration::from_secs(2);
 /// How often a replica looks through the sessions that it has at hand.
 const LOOK: Duration = Duration::from_secs(15);
 /// How often readers are looked at that may have stopped reading.
 const READERS: Duration = Duration::from_secs(2);
-/// Sessions that are looked at and closed at the same time.
-const AT_ONCE: usize = 16;
+/// Sessions that are looked at and closed at the same time, and before the lease is renewed: no more than servers that do
+/// not answer leave time for.
+const AT_ONCE: usize = 64;
+const PER_LEASE: usize = 4 * AT_ONCE;
 /// How often closing a session may fail before its server is given up.
 const MAX_FAILED: u8 = 8;
 
@@ -80,32 +82,42 @@ async fn expire(engine: &Arc<Engine>, lease: &mut Option<Lease>) {
 
 /// Looks at every bucket whose time is over, if this replica is the one to do so.
 pub(crate) async fn sweep(engine: &Arc<Engine>, lease: &mut Option<Lease>) -> Result<(), CoordinationError> {
-    loop {
-        *lease = match lease.take() {
-            Some(held) => engine.leases.renew(&held, LEASE_TTL).await?,
-            None => None,
-        };
-        if lease.is_none() {
-            *lease = engine.leases.acquire(LEASE, &engine.replicas.id, LEASE_TTL).await?;
-        }
-        if lease.is_none() {
-            return Ok(());
-        }
+    while hold(engine, lease).await? {
         let wheel = &engine.sessions.wheel;
         let Some(number) = wheel.next_over(engine.recorder.clock.now()).await? else { return Ok(()) };
         let bucket = wheel.read(number).await?;
-        look_at(engine, &bucket.dues).await?;
+        let mut sessions: BTreeMap<&str, HashSet<&Due>> = BTreeMap::new();
+        for due in &bucket.dues {
+            sessions.entry(&due.session).or_default().insert(due);
+        }
+        let sessions: Vec<_> = sessions.into_iter().collect();
+        for part in sessions.chunks(PER_LEASE) {
+            if !hold(engine, lease).await? {
+                // Whoever holds it now begins with this bucket.
+                return Ok(());
+            }
+            look_at(engine, part).await?;
+        }
         wheel.clear(&bucket).await?;
         wheel.done(number).await?;
     }
+    Ok(())
+}
+
+/// Whether this replica is the one to look for expired sessions.
+async fn hold(engine: &Engine, lease: &mut Option<Lease>) -> Result<bool, CoordinationError> {
+    *lease = match lease.take() {
+        Some(held) => engine.leases.renew(&held, LEASE_TTL).await?,
+        None => None,
+    };
+    if lease.is_none() {
+        *lease = engine.leases.acquire(LEASE, &engine.replicas.id, LEASE_TTL).await?;
+    }
+    Ok(lease.is_some())
 }
 
 /// Ends the sessions that have expired; what is still needed is written down for later.
-async fn look_at(engine: &Arc<Engine>, dues: &[Due]) -> Result<(), CoordinationError> {
-    let mut sessions: BTreeMap<&str, HashSet<&Due>> = BTreeMap::new();
-    for due in dues {
-        sessions.entry(&due.session).or_default().insert(due);
-    }
+async fn look_at(engine: &Arc<Engine>, sessions: &[(&str, HashSet<&Due>)]) -> Result<(), CoordinationError> {
     let mut looks = Vec::with_capacity(sessions.len());
     for (session, dues) in sessions {
         looks.push(look_at_session(engine, session, dues));
@@ -122,7 +134,7 @@ async fn look_at(engine: &Arc<Engine>, dues: &[Due]) -> Result<(), CoordinationE
 async fn look_at_session(
     engine: &Arc<Engine>,
     session: &str,
-    dues: HashSet<&Due>,
+    dues: &HashSet<&Due>,
 ) -> Result<Vec<Due>, CoordinationError> {
     let has_ended = engine.sessions.end_if_expired(session).await?;
     if has_ended {
@@ -132,7 +144,7 @@ async fn look_at_session(
         }
     }
     let mut later = Vec::new();
-    for due in dues {
+    for due in dues.iter().copied() {
         if !has_ended {
             if engine.sessions.keep_upstream(due).await? {
                 later.push(due.clone());
@@ -140,7 +152,9 @@ async fn look_at_session(
             continue;
         }
         match close_upstream(engine, due).await? {
-            Closing::Closed | Closing::Elsewhere => {}
+            Closing::Closed => {}
+            // It may die on the way.
+            Closing::Busy => later.push(due.clone()),
             Closing::Failed if due.failed < MAX_FAILED => {
                 later.push(Due { failed: due.failed + 1, ..due.clone() });
             }

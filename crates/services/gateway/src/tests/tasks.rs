@@ -111,3 +111,33 @@ async fn rs_31_a_task_of_the_extension_is_named_alike_in_header_and_body() {
     bench.assert_refused(&send("tasks/get", "t-1", &sealed).await, (400, -32020, "header_mismatch"), before);
     bench.assert_refused(&send("tasks/list", "x", "x").await, (404, -32601, "method_not_found"), before);
 }
+
+#[tokio::test]
+async fn rs_31_a_task_goes_by_one_name_at_every_gateway_and_is_in_the_list_of_its_caller_only() {
+    let a = Bench::new().await;
+    let b = a.replica(8);
+    a.meet();
+    a.hears_of(0).await;
+    b.meet();
+    b.hears_of(1).await;
+    a.hears_of(1).await;
+    let session = a.initialize("2025-11-25").await;
+    let sealed = start(&a, &session).await;
+    let list = r#"{"jsonrpc":"2.0","id":7,"method":"tasks/list"}"#;
+    let give_up = tokio::time::Instant::now() + std::time::Duration::from_secs(5);
+    loop {
+        let listed = b.in_session(&session, list).await.json()["result"]["tasks"].clone();
+        if listed.as_array().is_some_and(|tasks| tasks.len() == 1 && tasks[0]["taskId"] == sealed) {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < give_up, "{listed}");
+    }
+    let stranger = b.token_of(&b.issuer.user(), "demo");
+    let body = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{}}}"#;
+    let mut request = b.request(Method::POST).body(Body::from(body)).unwrap();
+    request.headers_mut().insert("authorization", format!("Bearer {stranger}").parse().unwrap());
+    let own = b.send(request).await.headers["mcp-session-id"].to_str().unwrap().to_owned();
+    let mut request = b.session_request(&own, list);
+    request.headers_mut().insert("authorization", format!("Bearer {stranger}").parse().unwrap());
+    assert_eq!(b.send(request).await.json()["result"]["tasks"], serde_json::json!([]));
+}

@@ -47,7 +47,13 @@ impl Emitted {
         self.0.get(&Self::key(agent, uri))
     }
 
-    fn note(&self, agent: &Agent, uri: &str, server: ServerId) {
+    /// The same for a caller of another replica.
+    pub(super) fn last_to(&self, subject: &str, endpoint: &str, uri: &str) -> Option<ServerId> {
+        let (subject, endpoint, uri) = (subject.to_owned(), endpoint.to_owned(), uri.to_owned());
+        self.0.get(&Shown { subject, endpoint, uri })
+    }
+
+    pub(super) fn note(&self, agent: &Agent, uri: &str, server: ServerId) {
         if uri.len() <= MAX_URI {
             self.0.insert(Self::key(agent, uri), server);
         }

@@ -108,7 +108,14 @@ pub(super) async fn by_uri<'a>(asker: &Asker, scope: &'a Scope, uri: &str) -> Re
         return Ok(member);
     }
     let templates = asker.look_up(scope, What::Templates).await;
-    by_template(&templates.members, uri).ok_or_else(|| unknown_resource(asker, uri, &gathered))
+    if let Some(member) = by_template(&templates.members, uri) {
+        return Ok(member);
+    }
+    // It may have been shown by a call that ran on another replica.
+    if let Some(server) = asker.engine.replicas.who_showed(&asker.agent, uri).await {
+        asker.engine.virtual_servers.emitted.note(&asker.agent, uri, server);
+    }
+    emitted(asker, scope, uri).ok_or_else(|| unknown_resource(asker, uri, &gathered))
 }
 
 /// Finds whom to ask for completions, and what the prompt is called there (2025-11-25, Completion).

@@ -2,6 +2,7 @@
 
 mod lists;
 mod member;
+mod replicas;
 mod routes;
 mod session_era;
 mod stateless_era;

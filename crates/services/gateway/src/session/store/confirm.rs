@@ -73,8 +73,8 @@ impl Sessions {
 
     /// Writes what the map may lack of a session.
     async fn write_back(&self, session: &Session) -> Result<(), CoordinationError> {
-        let dirty = session.behind.load(Ordering::Relaxed);
-        self.shared.write_back_record(session, dirty).await?;
+        self.shared.write_back_record(session, session.dirty.load(Ordering::Relaxed)).await?;
+        session.dirty.store(false, Ordering::Relaxed);
         for (server, open) in session.upstreams() {
             let stored = self.shared.put_upstream(session, server, &open).await?;
             if stored {
