@@ -45,6 +45,20 @@ until_listening() {
 
 # start_portico BINARY: a deployment of its own on free ports; sets $origin, and `portico` is its command line.
 start_portico() {
+  start portico "$1" dev --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0 --data-dir "$work/data" \
+    --ready-file "$work/ready.json"
+  within 60 test -s "$work/ready.json" || { tail -n 20 "$work/portico.log" >&2; return 1; }
+  use_portico "$1" "$work/ready.json"
+}
+
+# use_portico BINARY READY_FILE: one that runs already.
+use_portico() {
+  binary=$1
+  export PORTICO_READY_FILE=$2
+  origin=$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["origin"].rstrip("/"))' "$2")
+}
+
+portico() {
   binary=$1
   export PORTICO_READY_FILE=$work/ready.json
   start portico "$binary" dev --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0 --data-dir "$work/data"

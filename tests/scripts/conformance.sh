@@ -3,6 +3,7 @@
 #   conformance.sh setup              installs the suite, its Node and the fixture under .cache/
 #   conformance.sh test PORTICO       starts that binary with the fixture behind it and runs, authenticated: the server
 #                                     sets for each kind of endpoint, and the authorization set
+#   conformance.sh platform PORTICO READY_FILE   the same against a Portico that runs already
 #   conformance.sh run URL [TOKEN]    the server sets against any endpoint
 #   conformance.sh direct             the server sets against the fixture itself
 set -euo pipefail
@@ -105,11 +106,11 @@ verdict() {
   return "$1"
 }
 
-run_tests() {
+run_tests() { # PORTICO [READY_FILE]
   local status=0 endpoint
   use_suite
   start_fixture
-  start_portico "$1"
+  if [ -n "${2:-}" ]; then use_portico "$1" "$2"; else start_portico "$1"; fi
   until_listening fixture "$fixture"
   # One server; that server as a virtual server; and merged with another one, whose names do not collide.
   portico server register fixture --url "http://127.0.0.1:$fixture/mcp" >/dev/null
@@ -145,6 +146,7 @@ direct() {
 case ${1:-} in
 setup | direct) "$1" ;;
 test) run_tests "${2:?the binary to test}" ;;
+platform) run_tests "${2:?the command line}" "${3:?its ready file}" ;;
 run) run "${@:2}" ;;
 *)
   sed -n '2,/^set/p' "$0" | sed '$d;s/^# \{0,1\}//' >&2

@@ -58,6 +58,7 @@ test)
   install_postgres
   install_redis
   install_python
+  "$root/deploy/local/install.sh"
   "$root/tests/scripts/conformance.sh" setup
   "$root/tests/clients/clients.sh" setup
   "$root/tests/deploy/deploy.sh" setup

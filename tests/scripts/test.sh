@@ -37,6 +37,7 @@ step "conformance" tests/scripts/conformance.sh test "$portico"
 step "real clients and servers" tests/clients/clients.sh test "$portico"
 
 step "programs" cargo build --quiet --workspace --bins
+tests/scripts/platform.sh "$programs"
 step "chart, compose, templates, images" tests/deploy/deploy.sh test "$programs"
 
 printf '\nAll passed in %d s.\n' "$SECONDS"

@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# What is tested on separate services with two replicas of each, behind one balancer: platform.sh PROGRAMS
+# PROGRAMS is the folder of the built binaries.
+set -euo pipefail
+# shellcheck source=tests/scripts/steps.sh
+source "$(dirname "$0")/steps.sh"
+cd "$root"
+programs=${1:?the folder of the binaries}
+local_platform=$root/deploy/local/local.py
+# Postgres runs as a user of its own, who has to get to its folder.
+dir=$(mktemp -d)
+chmod 755 "$dir"
+trap '"$local_platform" down --dir "$dir/platform" --purge >/dev/null; rm -rf "$dir"' EXIT
+
+# Limits that scenarios in turn would reach together; each is tested where it is set.
+settings=(--set auth-server:auth_server.sign_ins_per_minute=10000)
+
+up() {
+  local begin=$SECONDS
+  "$local_platform" up --dir "$dir/platform" --free-ports --bin "$programs" "${settings[@]}"
+  [ $((SECONDS - begin)) -lt 20 ] || { echo "it took $((SECONDS - begin)) s, more than 20" >&2; return 1; }
+}
+
+scenarios() {
+  PORTICO_TEST_DEPLOYMENT=platform PORTICO_TEST_PLATFORM=$dir/platform \
+    cargo nextest run --workspace -E 'package(acceptance) & binary(e2e)' -j 1 --cargo-quiet --status-level slow
+}
+
+down() {
+  "$local_platform" down --dir "$dir/platform"
+  if pgrep -f "$dir/platform"; then
+    echo "these still run" >&2
+    return 1
+  fi
+}
+
+step "platform up" up
+step "scenarios on separate services" scenarios
+step "conformance through the balancer" tests/scripts/conformance.sh platform "$programs/portico" "$dir/platform/ready.json"
+step "platform down" down
+step "fault drills, the short ones" python3 tests/drills/drills.py --bin "$programs" --smoke
