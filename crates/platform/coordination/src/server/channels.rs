@@ -39,6 +39,8 @@ struct State {
     wanted: HashMap<String, Listener>,
     /// What the present connection listens to.
     subscribed: HashSet<String>,
+    /// The channels of which the connection has to learn something.
+    changed: HashSet<String>,
     /// The connection is not kept any more.
     closed: bool,
 }
@@ -80,7 +82,7 @@ impl Channels {
         }
         let bell = Arc::new(Notify::new());
         state.wanted.insert(channel.to_owned(), Listener::Bell(Arc::clone(&bell)));
-        self.changed.notify_one();
+        self.change(state, channel);
         bell
     }
 
@@ -96,7 +98,7 @@ impl Channels {
                 state.wanted.insert(channel.to_owned(), Listener::Receivers(vec![receiver]));
             }
         }
-        self.changed.notify_one();
+        self.change(state, channel);
         Opened { opened, messages }
     }
 
@@ -109,6 +111,13 @@ impl Channels {
                 state.wanted.remove(channel);
             }
         }
+        self.change(state, channel);
+    }
+
+    /// Notes that the connection has to learn something of a channel.
+    fn change(&self, mut state: MutexGuard<'_, State>, channel: &str) {
+        state.changed.insert(channel.to_owned());
+        drop(state);
         self.changed.notify_one();
     }
 
@@ -137,9 +146,9 @@ impl Channels {
 
     /// Without a connection nothing is listened to; on the next one the receivers have to say that they are back.
     pub(super) fn cut(&self) {
-        self.followed.send_replace(());
         let mut state = self.state();
         state.subscribed.clear();
+        state.changed = state.wanted.keys().cloned().collect();
         for listener in state.wanted.values_mut() {
             if let Listener::Receivers(receivers) = listener {
                 for receiver in receivers {
@@ -147,6 +156,8 @@ impl Channels {
                 }
             }
         }
+        drop(state);
+        self.followed.send_replace(());
     }
 
     pub(super) fn close(&self) {
@@ -156,7 +167,8 @@ impl Channels {
 
     /// Makes the connection listen to what is wanted; called by the keeper only, so one call ends before the next.
     pub(super) async fn follow(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
-        let (enter, leave) = self.differences();
+        let changed = std::mem::take(&mut self.state().changed);
+        let (enter, leave) = self.differences(&changed);
         // One channel a command: each answer to several would count as the answer to a command of its own.
         let subscribe = |command: &'static str, channels: Vec<String>| {
             let connection = connection.clone();
@@ -170,7 +182,7 @@ impl Channels {
         };
         let left = subscribe("UNSUBSCRIBE", leave).await?;
         let entered = subscribe("SUBSCRIBE", enter).await?;
-        let announcements = self.followed(left, entered);
+        let announcements = self.followed(left, entered, &changed);
         let script = Script::new(include_str!("announce.lua"));
         let announced = announcements.into_iter().map(|announcement| {
             let mut invocation = script.prepare_invoke();
@@ -187,15 +199,23 @@ impl Channels {
         Ok(())
     }
 
-    fn differences(&self) -> (Vec<String>, Vec<String>) {
+    /// Returns which of the channels are to be entered, and which to be left.
+    fn differences(&self, changed: &HashSet<String>) -> (Vec<String>, Vec<String>) {
         let state = self.state();
-        let enter = state.wanted.keys().filter(|channel| !state.subscribed.contains(*channel));
-        let leave = state.subscribed.iter().filter(|channel| !state.wanted.contains_key(*channel));
-        (enter.cloned().collect(), leave.cloned().collect())
+        let (wanted, rest): (Vec<_>, Vec<_>) =
+            changed.iter().cloned().partition(|channel| state.wanted.contains_key(channel));
+        let enter = wanted.into_iter().filter(|channel| !state.subscribed.contains(channel));
+        let leave = rest.into_iter().filter(|channel| state.subscribed.contains(channel));
+        (enter.collect(), leave.collect())
     }
 
     /// Notes what the connection listens to now, and returns what its receivers have to tell.
-    fn followed(&self, left: Vec<String>, entered: Vec<String>) -> Vec<Announcement> {
+    fn followed(
+        &self,
+        left: Vec<String>,
+        entered: Vec<String>,
+        changed: &HashSet<String>,
+    ) -> Vec<Announcement> {
         let mut state = self.state();
         for channel in left {
             state.subscribed.remove(&channel);
@@ -208,8 +228,8 @@ impl Channels {
         }
         let State { wanted, subscribed, .. } = &mut *state;
         let mut announcements = Vec::new();
-        for (channel, listener) in wanted.iter_mut().filter(|(channel, _)| subscribed.contains(*channel)) {
-            let Listener::Receivers(receivers) = listener else { continue };
+        for channel in changed.iter().filter(|channel| subscribed.contains(*channel)) {
+            let Some(Listener::Receivers(receivers)) = wanted.get_mut(channel) else { continue };
             for receiver in receivers.iter_mut().filter(|receiver| receiver.announce) {
                 receiver.announce = false;
                 announcements.push(Announcement::of(channel, receiver));
@@ -243,7 +263,7 @@ impl Channels {
             },
         };
         if tell {
-            self.changed.notify_one();
+            self.change(state, channel);
         }
         lost
     }
@@ -288,7 +308,8 @@ fn deliver_message(receivers: &[Receiver], message: &[u8]) -> u64 {
     let Some(receiver) = receivers.iter().find(|receiver| receiver.since.is_some()) else { return 0 };
     match receiver.messages.try_send(Bytes::copy_from_slice(message)) {
         Err(TrySendError::Full(_)) => {
-            tracing::warn!("a message was dropped: its mailbox is full");
+            // The metric counts every one; a log line for each would be a flood.
+            tracing::debug!("a message was dropped: its mailbox is full");
             1
         }
         // A closed box is on its way out.
