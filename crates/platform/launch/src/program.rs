@@ -183,7 +183,11 @@ pub async fn start<P: Program>(
     };
     let health =
         portico_process::admin_router(ground.readiness.clone(), ground.metrics.clone(), ground.clock.clone());
+    // Until all checks are known, those that are known say nothing.
+    let check = ground.readiness.check("start");
+    check.not_ready("the program is starting");
     admin.serve(health, HttpLimits::default(), None, &ground.tasks);
     let started = Box::pin(P::start(plan, &ground)).await?;
+    check.ready();
     Ok((ground, started))
 }

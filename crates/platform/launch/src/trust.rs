@@ -22,6 +22,7 @@ pub fn follow_trust(auth_server: Link, data_dir: &Path, sealer: &Sealer, ground:
         clock: ground.clock.clone(),
     };
     trust.follow(feed, &ground.tasks, &ground.readiness);
+    trust.measure(&ground.metrics);
     trust
 }
 
