@@ -125,6 +125,7 @@ impl Dev {
             readiness: Readiness::new().draining_with(tasks.shutdown_token()),
             tasks: tasks.clone(),
         };
+        ground.keys.watch(&tasks);
         // Before anything is seeded with it: a password that nobody can read any more would lock everybody out.
         state.save(&data_dir)?;
         let platform = Box::pin(Platform::build(&settings, &data_dir, &mut state, &ground)).await?;

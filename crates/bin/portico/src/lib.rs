@@ -1,6 +1,7 @@
 //! `portico`: the command line for people, and `portico dev`, every service in one process.
 
 mod audit;
+mod backup;
 mod call;
 mod certs;
 mod config;
@@ -13,6 +14,7 @@ mod grant;
 mod keys;
 mod login;
 mod output;
+mod restore;
 mod role;
 mod secret;
 mod server;
@@ -76,6 +78,10 @@ enum Verb {
     Certs(certs::Arguments),
     /// Make and rotate keys
     Keys(keys::Arguments),
+    /// Copy every database into one file, while Portico runs
+    Backup(backup::Arguments),
+    /// Put the databases of a backup back
+    Restore(restore::Arguments),
     /// Check and describe the settings of `portico dev`
     Config(config::Arguments),
 }
@@ -105,7 +111,9 @@ async fn run(arguments: Arguments, output: Output) -> ExitCode {
         },
         Verb::Config(config) => config::run(&config, output),
         Verb::Certs(certs) => certs::run(certs, output),
-        Verb::Keys(keys) => keys::run(keys, output),
+        Verb::Backup(backup) => backup::run(backup, output).await,
+        Verb::Restore(restore) => Box::pin(restore::run(restore, output)).await,
+        Verb::Keys(keys) => keys::run(keys, arguments.ready_file.as_deref(), output).await,
         Verb::Login(login) => login::log_in(login, output).await,
         verb => match Connection::find(arguments.ready_file.as_deref()) {
             Ok(connection) => Box::pin(with_connection(verb, connection, output)).await,
@@ -134,7 +142,14 @@ async fn with_connection(verb: Verb, connection: Connection, output: Output) -> 
         Verb::Role(role) => role::run(role, &connection, output).await,
         Verb::ServiceAccount(account) => service_account::run(account, &connection, output).await,
         Verb::Grant(grant) => grant::run(grant, &connection, output).await,
-        Verb::Dev(_) | Verb::DemoServer(_) | Verb::Config(_) | Verb::Certs(_) | Verb::Keys(_) | Verb::Login(_) => {
+        Verb::Dev(_)
+        | Verb::DemoServer(_)
+        | Verb::Config(_)
+        | Verb::Certs(_)
+        | Verb::Keys(_)
+        | Verb::Backup(_)
+        | Verb::Restore(_)
+        | Verb::Login(_) => {
             unreachable!("these verbs need no running Portico")
         }
     }

@@ -80,6 +80,22 @@ impl Api {
         registry::audit_service_client::AuditServiceClient::new(self.channel.clone())
     }
 
+    pub(crate) fn registry_sealing(
+        &self,
+    ) -> registry::sealing_service_client::SealingServiceClient<Signed> {
+        registry::sealing_service_client::SealingServiceClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn auth_sealing(&self) -> auth::sealing_service_client::SealingServiceClient<Signed> {
+        auth::sealing_service_client::SealingServiceClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn signing_keys(
+        &self,
+    ) -> auth::signing_key_service_client::SigningKeyServiceClient<Signed> {
+        auth::signing_key_service_client::SigningKeyServiceClient::new(self.channel.clone())
+    }
+
     pub(crate) fn auth_audit(&self) -> auth::audit_service_client::AuditServiceClient<Signed> {
         auth::audit_service_client::AuditServiceClient::new(self.channel.clone())
     }

@@ -128,6 +128,7 @@ struct Shared {
 impl Shared {
     fn new(data_dir: &DataDir, ground: &Ground, exchange: &Exchange) -> Result<Self> {
         let trust = TrustHandle::new();
+        trust.measure(&ground.metrics);
         let verifier = Verifier::new(trust.clone(), ground.clock.clone(), DEFAULT_MAX_STALENESS);
         let api = ResourceUri::parse(&format!("{}api", ground.origin))?;
         let policy = OutboundPolicy {
