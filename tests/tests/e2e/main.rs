@@ -23,6 +23,8 @@ mod people;
 #[cfg(test)]
 mod publishing;
 #[cfg(test)]
+mod recovery;
+#[cfg(test)]
 mod revocation;
 #[cfg(test)]
 mod session_era;
