@@ -47,7 +47,7 @@ pub(crate) fn new_deployment() -> String {
 
 impl Replica {
     pub(crate) fn of(url: &str, deployment: &str) -> Self {
-        let visibility_timeout = Duration::from_millis(1500);
+        let visibility_timeout = Duration::from_secs(2);
         let streams = StreamSettings { max_attempts: 3, visibility_timeout, ..StreamSettings::default() };
         Self::with(url, deployment, streams)
     }
@@ -77,7 +77,8 @@ impl Replica {
     }
 
     pub(super) fn suite(&self) -> Suite<impl AsyncFn(Duration)> {
-        let unit = Duration::from_millis(500);
+        // Long beside what a busy machine delays.
+        let unit = Duration::from_secs(1);
         let pass = async |time: Duration| tokio::time::sleep(time).await;
         Suite { backend: self.coordination.clone(), streams: self.streams.clone(), unit, pass }
     }

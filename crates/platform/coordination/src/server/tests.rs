@@ -118,14 +118,14 @@ async fn s0_14_a_cut_connection_is_not_seen_by_what_may_be_repeated() {
     let Some((_server, replica)) = own().await else { return };
     let (map, mailbox) = (replica.coordination.ttl_map("m"), replica.coordination.mailbox());
     let mut inbox = mailbox.receive("owner").await.unwrap();
-    for n in 0..20 {
+    for n in 0..5 {
         map.put("k", A, MINUTE).await.unwrap();
         replica.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
         assert_eq!(map.get("k").await.unwrap(), Some(A), "cut {n}");
     }
     eventually("the receiver listens again", async || mailbox.send("owner", A).await.is_ok()).await;
     assert_eq!(inbox.next().await, Some(A));
-    assert!(replica.metric("portico_coordination_connections_total") > 20);
+    assert!(replica.metric("portico_coordination_connections_total") > 5);
 }
 
 #[tokio::test]
