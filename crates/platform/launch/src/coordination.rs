@@ -77,3 +77,45 @@ impl CoordinationPlan {
         Ok(coordination)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use portico_ids::SeededRng;
+
+    use super::*;
+    use crate::testing::{TestDeployment, ground};
+
+    fn told(url: &str, ca: Option<&str>) -> String {
+        let settings = CoordinationSettings {
+            redis_url: Some(Secret::inline(url.to_owned().into())),
+            ca: ca.map(Into::into),
+        };
+        let mut problems = Problems::new();
+        CoordinationPlan::check(&mut problems, settings);
+        problems.to_string()
+    }
+
+    #[test]
+    fn s3_43_a_section_that_cannot_work_is_told() {
+        assert_eq!(told("redis://127.0.0.1/", None), "");
+        assert!(told("http://127.0.0.1/", None).contains("must begin with redis:// or rediss://"));
+        assert!(told("redis://127.0.0.1/", Some("/ca.pem")).contains("does not begin with rediss://"));
+        assert!(
+            told("rediss://127.0.0.1/", Some("/nowhere/ca.pem")).starts_with("setting `coordination.ca`")
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn s0_14_a_program_comes_up_without_redis_and_waits_for_it_only_a_while() {
+        let deployment = TestDeployment::new();
+        let keys = KeyRing::generate_file(&deployment.path("other.json"), &SeededRng::new(1)).unwrap();
+        let plan = CoordinationPlan::check(&mut Problems::new(), deployment.no_redis()).unwrap();
+        let ground = ground();
+        let began = tokio::time::Instant::now();
+        plan.connect(&keys, &ground).unwrap();
+        assert!(!ground.readiness.is_ready());
+        ground.readiness.ready().await;
+        assert_eq!(began.elapsed(), WAIT);
+        ground.tasks.abort();
+    }
+}

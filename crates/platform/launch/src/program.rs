@@ -125,43 +125,53 @@ fn run<P: Program>(settings: P::Settings) -> Result<ExitCode, Failure> {
 async fn serve<P: Program>(frame: Frame, settings: P::Settings) -> Result<ExitCode, Failure> {
     let plan = P::plan(settings)?;
     let telemetry = portico_telemetry::init(&frame.telemetry, P::NAME)?;
-    let mut signals = Signals::install()?;
-    let tasks = Tasks::new();
-    tracing::info!(program = P::NAME, version = env!("CARGO_PKG_VERSION"), "starting");
-    let (admin, metrics) = (frame.admin_listen, Metrics::new());
+    let metrics = Metrics::new();
     telemetry.export_metrics(&metrics);
-    let outcome = tokio::select! {
-        started = Box::pin(start::<P>(plan, admin, metrics, tasks.clone())) => Some(started),
+    tracing::info!(program = P::NAME, version = env!("CARGO_PKG_VERSION"), "starting");
+    let outcome = Box::pin(supervise::<P>(plan, &frame, metrics, Signals::install()?)).await;
+    if let Err(error) = &outcome {
+        tracing::error!(error = &**error as &dyn Error, "the start failed");
+    }
+    telemetry.shutdown();
+    outcome
+}
+
+/// Starts the program, waits for the end of it, and answers how it ended.
+async fn supervise<P: Program>(
+    plan: P::Plan,
+    frame: &Frame,
+    metrics: Metrics,
+    mut signals: Signals,
+) -> Result<ExitCode, Failure> {
+    let tasks = Tasks::new();
+    let started = tokio::select! {
+        started = Box::pin(start::<P>(plan, frame.admin_listen, metrics, tasks.clone())) => Some(started),
         // Nothing was served: there is nothing to drain.
         signal = signals.next() => {
             tracing::info!(signal, "stopped before the start was complete");
             None
         }
-        () = cancelled(&tasks) => None,
+        () = died(&tasks) => None,
     };
-    let code = match outcome {
+    match started {
         Some(Ok((_, started))) => {
             let code = portico_process::run_with_drain(tasks, signals, frame.process.drain()).await;
             drop(started);
-            code
+            Ok(code)
         }
         Some(Err(error)) => {
             tasks.abort();
-            tracing::error!(error = &*error as &dyn Error, "the start failed");
-            telemetry.shutdown();
-            return Err(error);
+            Err(error)
         }
         None => {
             tasks.trigger_shutdown();
-            tasks.wait(frame.process.drain().grace).await.exit_code()
+            Ok(tasks.wait(frame.process.drain().grace).await.exit_code())
         }
-    };
-    telemetry.shutdown();
-    Ok(code)
+    }
 }
 
 /// Waits until a task has died, while nothing is served yet.
-async fn cancelled(tasks: &Tasks) {
+async fn died(tasks: &Tasks) {
     tasks.shutdown_token().cancelled().await;
 }
 
@@ -191,3 +201,6 @@ pub async fn start<P: Program>(
     check.ready();
     Ok((ground, started))
 }
+
+#[cfg(test)]
+mod tests;

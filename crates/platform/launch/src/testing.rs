@@ -8,11 +8,13 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use portico_clock::SystemClock;
 use portico_coordination::CoordinationSettings;
 use portico_db::{Db, DbSettings, Schema, migrate};
-use portico_ids::SeededRng;
-use portico_process::Tasks;
+use portico_ids::{SeededRng, SystemRng};
+use portico_process::{Readiness, Tasks};
 use portico_sealing::{KeyRing, KeyRingSettings};
 use portico_settings::Secret;
 use portico_telemetry::Metrics;
@@ -83,6 +85,19 @@ impl TestDeployment {
 /// An address of this machine with a port that the system chooses.
 pub fn any_port() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))
+}
+
+/// What a service stands on, with nothing on it.
+pub fn ground() -> Ground {
+    let tasks = Tasks::new();
+    Ground {
+        clock: Arc::new(SystemClock),
+        rng: Arc::new(SystemRng),
+        metrics: Metrics::new(),
+        readiness: Readiness::new().draining_with(tasks.drain_token()),
+        tasks,
+        admin: any_port(),
+    }
 }
 
 /// Plans and starts a program in this process.
