@@ -142,19 +142,19 @@ impl Access {
     }
 
     fn rejected(&self, rejected: TokenRejected, place: &Place) -> Refusal {
-        if rejected.unavailable {
-            return Refusal::new(Reason::TrustStale, rejected.message)
-                .with_retry_after(Duration::from_secs(5));
-        }
         if rejected.code == TokenRejected::NOT_YET_VALID.code {
             self.metrics.clock_skew.inc();
+        }
+        let message = rejected.to_string();
+        if rejected.unavailable {
+            return Refusal::new(Reason::TrustStale, message).with_retry_after(Duration::from_secs(5));
         }
         let (reason, kind) = if rejected == TokenRejected::MISSING {
             (Reason::TokenMissing, Challenge::TokenMissing)
         } else {
             (Reason::TokenInvalid, Challenge::InvalidToken)
         };
-        Refusal::new(reason, rejected.message)
+        Refusal::new(reason, message)
             .with_data("token", format!("\"{}\"", rejected.code))
             .with_challenge(challenge(&self.origin, place.path(&self.origin), kind))
     }

@@ -137,6 +137,7 @@ impl Gateway {
             clock: d.clock.clone(),
             replica: Arc::clone(&replicas.id),
             idle: idle.unwrap_or(LONGEST_IDLE).min(LONGEST_IDLE),
+            per_principal: settings.sessions.per_principal as usize,
         });
         let engine = Engine {
             catalogue: Arc::new(Catalogue::new(guard.origin())),

@@ -84,6 +84,16 @@ enum Outgoing {
     Changed(ServerId, &'static str),
 }
 
+/// What became of a letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sent {
+    Yes,
+    /// The reader is gone.
+    ToNobody,
+    /// Letters cannot be sent just now.
+    No,
+}
+
 /// What replicas are made of.
 #[derive(Debug)]
 pub(crate) struct ReplicaParts<'a> {
@@ -181,21 +191,22 @@ impl Replicas {
         }
     }
 
-    /// Tells whether the letter arrived; who has no letter box any more is no peer.
-    async fn send(&self, to: &str, body: Body) -> bool {
+    /// Who has no letter box any more is no peer.
+    async fn send(&self, to: &str, body: Body) -> Sent {
         let letter = Letter::new(&self.id, body).encode_to_vec();
         let sealed = Bytes::from(self.sealer.seal(SEAL, to.as_bytes(), &letter));
         match self.mailbox.send(&box_of(to), sealed).await {
-            Ok(()) => return true,
+            Ok(()) => Sent::Yes,
             Err(CoordinationError::NoReceiver(_)) => {
                 locked(&self.peers).remove(to);
+                Sent::ToNobody
             }
             Err(error) => {
                 self.metrics.letters_dropped.inc();
                 tracing::debug!(error = %error, to, "a replica cannot be told");
+                Sent::No
             }
         }
-        false
     }
 
     /// The writer and the content of a letter to this replica.

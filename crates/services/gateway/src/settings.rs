@@ -66,6 +66,8 @@ pub struct LimitSettings {
 pub struct SessionSettings {
     /// Seconds without a call after which a session ends.
     pub idle_seconds: u64,
+    /// Sessions of one principal on one gateway; with more the oldest end. They share 2 KiB of memory each.
+    pub per_principal: u32,
     /// Largest `initialize` params that a session remembers.
     pub max_initialize_bytes: usize,
 }
@@ -154,7 +156,7 @@ impl Default for LimitSettings {
 
 impl Default for SessionSettings {
     fn default() -> Self {
-        Self { idle_seconds: 3_600, max_initialize_bytes: 64 * 1024 }
+        Self { idle_seconds: 3_600, per_principal: 10_000, max_initialize_bytes: 64 * 1024 }
     }
 }
 

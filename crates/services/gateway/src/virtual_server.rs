@@ -11,6 +11,7 @@
 //! - [`capabilities`]: what `initialize` and `server/discover` say of the members that answered.
 //! - [`session`], [`mod@stateless`]: the two eras.
 //! - [`streams`], [`listen`]: standing streams of all members as one, in either era.
+//! - [`queue`]: what waits for a slow agent, bounded.
 //! - [`relabel`]: what changes in a member's messages; [`emitted`]: who showed which resource.
 //!
 //! A member that is dead, slow or of the other era is left out, and `_meta` says so under `portico/warnings`.
@@ -23,6 +24,7 @@ mod listen;
 mod lists;
 mod merge;
 mod names;
+mod queue;
 mod relabel;
 mod route;
 mod scope;

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::letter::{Body, PIECE, Piece, Resume, State};
-use super::{Replicas, locked};
+use super::{Replicas, Sent, locked};
 use crate::engine::Engine;
 use crate::session::{EventId, Replay, Session};
 
@@ -150,6 +150,6 @@ impl Pump<'_> {
     async fn say(&self, state: State, events: Bytes) -> bool {
         let (to, number) = self.asker;
         let piece = Piece { number: *number, state: state.into(), events };
-        self.engine.replicas.send(to, Body::Piece(piece)).await
+        self.engine.replicas.send(to, Body::Piece(piece)).await == Sent::Yes
     }
 }

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc;
 
 use super::letter::{Body, Number, Piece, Resume, State};
-use super::{Outgoing, Replicas, locked};
+use super::{Outgoing, Replicas, Sent, locked};
 use crate::engine::Engine;
 use crate::session::EventId;
 
@@ -29,6 +29,8 @@ pub(crate) enum Handover {
     Standing(Bytes),
     /// The stream is forgotten, or its owner is dead.
     Gone,
+    /// The owner cannot be asked just now.
+    Unavailable,
 }
 
 /// A stream that another replica owns; dropping it tells the owner.
@@ -49,15 +51,17 @@ impl RemoteStream {
         {
             let mut asked = locked(&replicas.asked);
             if asked.len() >= MAX_ASKED {
-                return Handover::Gone;
+                return Handover::Unavailable;
             }
             asked.insert(number, sender);
         }
         let mut stream = Self { engine: Arc::clone(engine), owner: owner.into(), number, pieces };
         let resume =
             Resume { number, session: session.to_owned(), stream: after.stream, after: after.number };
-        if !replicas.send(owner, Body::Resume(resume)).await {
-            return Handover::Gone;
+        match replicas.send(owner, Body::Resume(resume)).await {
+            Sent::Yes => {}
+            Sent::ToNobody => return Handover::Gone,
+            Sent::No => return Handover::Unavailable,
         }
         match tokio::time::timeout(FIRST_WORD, stream.first_word()).await {
             Ok(Some(State::Open)) => Handover::Call(stream),

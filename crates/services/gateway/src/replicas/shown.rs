@@ -6,7 +6,7 @@ use portico_ids::ServerId;
 use tokio::sync::mpsc;
 
 use super::letter::{Body, Showed, WhoShowed};
-use super::{Outgoing, Replicas, locked};
+use super::{Outgoing, Replicas, Sent, locked};
 use crate::access::Agent;
 
 /// How long the others have for their answers.
@@ -41,7 +41,7 @@ impl Replicas {
         let ask = async {
             let mut waiting = 0;
             for peer in &peers {
-                waiting += usize::from(self.send(peer, Body::WhoShowed(question.clone())).await);
+                waiting += usize::from(self.send(peer, Body::WhoShowed(question.clone())).await == Sent::Yes);
             }
             for _ in 0..waiting {
                 if let Some(server) = answers.recv().await? {

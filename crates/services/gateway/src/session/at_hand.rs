@@ -16,8 +16,8 @@ pub(super) struct AtHand {
 }
 
 impl AtHand {
-    pub(super) fn new() -> Self {
-        let owned = Arc::new(Owned::default());
+    pub(super) fn new(per_principal: usize) -> Self {
+        let owned = Arc::new(Owned::new(per_principal));
         let forgotten = Arc::clone(&owned);
         let sessions = Cache::builder()
             .max_capacity(CAPACITY)

@@ -1,15 +1,16 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Most sessions that one principal has open.
-pub(super) const MAX_OWN: usize = 1_000;
-/// Most bytes of shared memory that the sessions of one principal take together.
-pub(super) const MAX_OWN_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes of shared memory that a principal's sessions take together, for each that it may have.
+const BYTES_EACH: usize = 2 * 1024;
 
 /// What each principal has open on this replica: shared memory is bounded, and without this one principal could
 /// take the room of all others.
-#[derive(Debug, Default)]
-pub(super) struct Owned(Mutex<HashMap<String, Own>>);
+#[derive(Debug)]
+pub(super) struct Owned {
+    most: usize,
+    all: Mutex<HashMap<String, Own>>,
+}
 
 /// The sessions of one principal, the oldest first, with their bytes.
 #[derive(Debug, Default)]
@@ -19,6 +20,10 @@ struct Own {
 }
 
 impl Owned {
+    pub(super) fn new(most: usize) -> Self {
+        Self { most, all: Mutex::default() }
+    }
+
     /// Adds bytes to a session, which may be a new one; gives the older ones that have to make room.
     pub(super) fn add(&self, subject: &str, id: &str, bytes: usize) -> Vec<String> {
         let mut all = self.all();
@@ -29,7 +34,7 @@ impl Owned {
         }
         own.bytes += bytes;
         let mut gone = Vec::new();
-        while own.sessions.len() > MAX_OWN || own.bytes > MAX_OWN_BYTES {
+        while own.sessions.len() > self.most || own.bytes > self.most * BYTES_EACH {
             let Some(oldest) = own.sessions.iter().position(|(known, _)| known != id) else { break };
             let Some((oldest, size)) = own.sessions.remove(oldest) else { break };
             own.bytes -= size;
@@ -52,7 +57,7 @@ impl Owned {
     }
 
     fn all(&self) -> MutexGuard<'_, HashMap<String, Own>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -62,8 +67,8 @@ mod tests {
 
     #[test]
     fn the_oldest_session_of_the_same_principal_makes_room() {
-        let owned = Owned::default();
-        for n in 0..MAX_OWN {
+        let owned = Owned::new(1_000);
+        for n in 0..1_000 {
             assert!(owned.add("user:a", &n.to_string(), 1).is_empty());
         }
         assert!(owned.add("user:b", "other", 1).is_empty());
@@ -74,9 +79,9 @@ mod tests {
 
     #[test]
     fn bytes_count_as_well_and_a_session_never_ends_itself() {
-        let owned = Owned::default();
+        let owned = Owned::new(1_000);
         assert!(owned.add("user:a", "small", 1).is_empty());
-        assert!(owned.add("user:a", "large", MAX_OWN_BYTES - 1).is_empty());
+        assert!(owned.add("user:a", "large", 1_000 * BYTES_EACH - 1).is_empty());
         assert_eq!(owned.add("user:a", "large", 1), ["small"]);
         assert!(owned.add("user:a", "large", 1).is_empty());
         owned.remove("user:a", "large");

@@ -40,6 +40,8 @@ pub(crate) struct Subscription {
 
 /// Most subscriptions that a session remembers.
 pub(crate) const MAX_SUBSCRIPTIONS: usize = 256;
+/// Most bytes of their URIs: a record has to fit into the shared map.
+pub(crate) const MAX_SUBSCRIBED_BYTES: usize = 64 * 1024;
 
 mod revision {
     use portico_mcp_types::Revision;

@@ -14,7 +14,7 @@ use secrecy::ExposeSecret;
 use tokio::sync::mpsc;
 
 use super::at_hand::AtHand;
-use super::record::{Binding, MAX_SUBSCRIPTIONS, Record, Subscription};
+use super::record::{Binding, MAX_SUBSCRIBED_BYTES, MAX_SUBSCRIPTIONS, Record, Subscription};
 use super::wheel::{Due, Wheel};
 use super::{Session, UpstreamSession};
 use crate::refusal::{Reason, Refusal};
@@ -57,17 +57,19 @@ pub(crate) struct SessionParts {
     pub(crate) clock: SharedClock,
     pub(crate) replica: Arc<str>,
     pub(crate) idle: TimeDelta,
+    /// Most sessions that one principal has at hand here.
+    pub(crate) per_principal: usize,
 }
 
 impl Sessions {
     /// Also gives the sessions that ended without their agents asking, whose upstream sessions are to be closed.
     pub(crate) fn new(parts: SessionParts) -> (Self, mpsc::Receiver<Arc<Session>>) {
         let (ended, receiver) = mpsc::channel(MAX_ENDED);
-        let SessionParts { map, leases, handles, rng, clock, replica, idle } = parts;
+        let SessionParts { map, leases, handles, rng, clock, replica, idle, per_principal } = parts;
         let trusted = TRUSTED.min(idle / 4);
         let wheel = Wheel::new(map.clone(), Arc::clone(&replica));
         let shared = Shared::new(map, leases, handles, (idle, trusted), Arc::clone(&replica));
-        let at_hand = AtHand::new();
+        let at_hand = AtHand::new(per_principal);
         (Self { shared, at_hand, wheel, ended, rng, clock, replica, idle }, receiver)
     }
 
@@ -195,7 +197,10 @@ impl Sessions {
     ) -> Result<(), Refusal> {
         let change = |record: &mut Record| {
             record.subscriptions.retain(|known| known.server != server || known.uri != uri);
-            if on && record.subscriptions.len() < MAX_SUBSCRIPTIONS {
+            let taken: usize = record.subscriptions.iter().map(|known| known.uri.len()).sum();
+            let has_room =
+                record.subscriptions.len() < MAX_SUBSCRIPTIONS && taken + uri.len() <= MAX_SUBSCRIBED_BYTES;
+            if on && has_room {
                 record.subscriptions.push(Subscription { server, uri: uri.to_owned() });
             }
         };

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 /// Seconds of one bucket.
 const WIDTH: i64 = 5;
+/// Seconds by which clocks of replicas may differ.
+const SKEW: i64 = 120;
 /// Most replicas that write into the same bucket.
 const MAX_LANES: u32 = 1_024;
 /// Entries that may be missing in a row: whose write failed.
@@ -71,8 +73,7 @@ impl Wheel {
         at: DateTime<Utc>,
         now: DateTime<Utc>,
     ) -> Result<(), CoordinationError> {
-        // Never into a bucket that somebody may be looking at.
-        let bucket = at.timestamp().max(now.timestamp() + 2 * WIDTH).div_euclid(WIDTH);
+        let bucket = self.open_bucket(at.timestamp().div_euclid(WIDTH), now).await?;
         let left = TimeDelta::seconds(bucket * WIDTH - now.timestamp()).to_std().unwrap_or_default();
         for part in dues.chunks(PER_ENTRY) {
             let value = Bytes::from(serde_json::to_vec(part).unwrap_or_default());
@@ -88,6 +89,21 @@ impl Wheel {
             written?;
         }
         Ok(())
+    }
+
+    /// This bucket, or the first one that nobody is about to look at: whose clock is ahead looks at buckets early.
+    async fn open_bucket(&self, bucket: i64, now: DateTime<Utc>) -> Result<i64, CoordinationError> {
+        let current = now.timestamp().div_euclid(WIDTH);
+        if bucket > current + SKEW / WIDTH {
+            return Ok(bucket);
+        }
+        let next = self.next().await?.unwrap_or(current);
+        Ok(bucket.max(current.max(next) + 2))
+    }
+
+    async fn next(&self) -> Result<Option<i64>, CoordinationError> {
+        let written = self.map.get(NEXT).await?;
+        Ok(written.and_then(|next| std::str::from_utf8(&next).ok()?.parse().ok()))
     }
 
     fn slot(&self, bucket: i64) -> Option<(u32, u32)> {
@@ -113,8 +129,7 @@ impl Wheel {
     /// The oldest bucket that nobody has looked at, if its time is over.
     pub(crate) async fn next_over(&self, now: DateTime<Utc>) -> Result<Option<i64>, CoordinationError> {
         let current = now.timestamp().div_euclid(WIDTH);
-        let written = self.map.get(NEXT).await?;
-        let Some(next) = written.and_then(|next| std::str::from_utf8(&next).ok()?.parse().ok()) else {
+        let Some(next) = self.next().await? else {
             self.done(current - 1).await?;
             return Ok(None);
         };

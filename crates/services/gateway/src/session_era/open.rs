@@ -14,10 +14,13 @@ use crate::front::{Inbound, Served};
 use crate::refusal::{Reason, Refusal};
 use crate::relay::whole_response;
 use crate::session::{Published, Record, UpstreamSession, sensitive};
-use crate::upstream::{Outgoing, is_unknown_method, not_mcp};
+use crate::upstream::{Outgoing, is_unknown_method, not_mcp, too_large};
 
 /// Id of the `initialize` that Portico sends on its own.
 const OWN_INITIALIZE: &str = "\"portico-initialize\"";
+
+/// Largest result of `initialize`: other replicas have to get it too.
+const MAX_INITIALIZED: usize = 128 * 1024;
 
 /// Opens a session: the server negotiates, Portico names the session (2025-11-25, Session Management).
 pub(crate) async fn initialize(engine: &Arc<Engine>, inbound: &Inbound<'_>, mut call: Call) -> Served {
@@ -104,6 +107,9 @@ impl Negotiated {
     fn read(message: &Bytes) -> Result<Option<Self>, Refusal> {
         let envelope = Envelope::parse(message).map_err(|_| not_mcp())?;
         let Some(result) = envelope.result else { return Ok(None) };
+        if result.get().len() > MAX_INITIALIZED {
+            return Err(too_large());
+        }
         let object = Object::parse(result.get(), "result").map_err(|_| not_mcp())?;
         let version = object.get("protocolVersion").and_then(text_of).ok_or_else(not_mcp)?;
         let revision = Revision::parse(&version).map_err(|_| not_mcp())?;

@@ -28,6 +28,8 @@ use crate::virtual_server;
 /// How often a server is asked again that still has the reader of before, and how long in between.
 const PATIENCE: u32 = 20;
 const CONFLICT_PAUSE: Duration = Duration::from_millis(50);
+/// When an agent is to come back for a stream that cannot be brought just now.
+const COME_BACK: Duration = Duration::from_secs(2);
 
 /// Opens or resumes a stream of what servers send on their own account.
 pub(crate) async fn get(engine: &Arc<Engine>, head: &Parts, agent: Arc<Agent>, mut call: Call) -> Served {
@@ -53,6 +55,12 @@ pub(crate) async fn get(engine: &Arc<Engine>, head: &Parts, agent: Arc<Agent>, m
         Found::Elsewhere(stream) => {
             let liveness = Liveness::new(engine, &agent, StreamKind::Call);
             return Ok(remote_response(engine, stream, call, liveness));
+        }
+        Found::Unavailable => {
+            let message =
+                "the gateway that serves this call cannot be asked just now; come back after Retry-After";
+            let refusal = Refusal::new(Reason::CoordinationUnavailable, message);
+            return Err((refusal.with_retry_after(COME_BACK), call));
         }
         Found::Lost(request) => return Ok(lost_response(engine, &request, call)),
         Found::Standing(at, missed) => {
@@ -100,6 +108,8 @@ enum Found {
     Call(EventId),
     /// The same on another replica.
     Elsewhere(RemoteStream),
+    /// The same, and the other replica cannot be asked just now.
+    Unavailable,
     /// Nobody knows the answer to this request any more.
     Lost(String),
     /// A GET stream of this replica: up to which event, and what was missed.
@@ -122,6 +132,8 @@ async fn find(engine: &Arc<Engine>, session: &Session, last: &LastEvent) -> Foun
             Handover::Call(stream) => Found::Elsewhere(stream),
             Handover::Standing(missed) => Found::New((!missed.is_empty()).then(|| vec![missed])),
             Handover::Gone => gone(),
+            Handover::Unavailable if last.request.is_some() => Found::Unavailable,
+            Handover::Unavailable => Found::New(None),
         },
     }
 }

@@ -56,7 +56,7 @@ async fn a12_a_principal_has_only_so_many_calls_and_streams_open() {
 
 #[tokio::test]
 async fn rs_30_one_principal_cannot_push_out_the_sessions_of_others() {
-    let bench = Bench::new().await;
+    let bench = Bench::with(|settings| settings.sessions.per_principal = 2_000).await;
     let sessions = &bench.engine().sessions;
     let record = |subject: &str| Record {
         binding: Binding { subject: subject.into(), client: "c".into(), endpoint: "e".into() },

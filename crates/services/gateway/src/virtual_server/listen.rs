@@ -7,10 +7,11 @@ use http::HeaderMap;
 use portico_ids::ServerId;
 use portico_mcp_types::{Envelope, Kind, Object, ParseError, SUBSCRIPTION_ID, Splice, method, sse::SseEvent};
 use serde_json::value::RawValue;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::asker::Asker;
+use super::queue::{Closed, Sender, queue};
 use super::relabel::Relabel;
 use super::route;
 use super::scope::Scope;
@@ -28,8 +29,6 @@ use crate::rewrite::Rewrite;
 use crate::stateless::{mirrored_headers, pick};
 use crate::upstream::{Answer, Outgoing, Reply, lost, not_mcp};
 
-/// Messages that wait for a slow agent before servers are made to wait.
-const WAITING: usize = 64;
 /// Most resources that one stream follows.
 const MAX_RESOURCES: usize = 1_000;
 /// The notifications that are asked for by a flag.
@@ -111,7 +110,7 @@ pub(super) async fn listen(asker: &Asker, scope: &Scope, inbound: &Inbound<'_>, 
     let changed = wanted.everything_changed(id);
     let filters = split(asker, scope, wanted).await;
     let engine = &asker.engine;
-    let (sender, messages) = mpsc::channel(WAITING);
+    let (sender, messages) = queue();
     let token = CancellationToken::new();
     let mut pending = Vec::new();
     for member in scope.members().iter().take(MAX_MEMBERS) {
@@ -216,7 +215,7 @@ struct Listener {
     body: Bytes,
     relabel: Relabel,
     call: Call,
-    sender: mpsc::Sender<Bytes>,
+    sender: Sender,
 }
 
 impl Listener {
@@ -225,7 +224,7 @@ impl Listener {
         inbound: &Inbound<'_>,
         member: &Member,
         filter: &Filter,
-        (call, sender): (&Call, mpsc::Sender<Bytes>),
+        (call, sender): (&Call, Sender),
     ) -> Self {
         let mut splice = Splice::new(inbound.body);
         if let Some(raw) = inbound.params.get("notifications") {
@@ -278,7 +277,7 @@ impl Listener {
     }
 
     /// Tells that everything may have changed: nobody knows what the server said while its stream was away.
-    async fn make_up(&self) -> Result<(), mpsc::error::SendError<Bytes>> {
+    async fn make_up(&self) -> Result<(), Closed> {
         all_lists_changed(&self.engine, self.server);
         for message in self.filter.everything_changed(&self.id) {
             self.sender.send(message).await?;

@@ -11,10 +11,10 @@ use portico_authn::Role;
 use portico_ids::ServerId;
 use portico_mcp_types::method;
 use portico_mcp_types::sse::{Decoder, SseEvent, keep_alive};
-use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::queue::{Receiver, Sender, queue};
 use super::relabel::Relabel;
 use super::scope::Scope;
 use crate::access::{Agent, Liveness, StreamKind};
@@ -29,8 +29,6 @@ use crate::session::Session;
 use crate::session_era::Leg;
 use crate::upstream::{Reply, too_large};
 
-/// Messages that wait for a slow agent before servers are made to wait.
-const WAITING: usize = 64;
 /// Most members that one standing stream listens to.
 pub(super) const MAX_MEMBERS: usize = 128;
 const TICK: Duration = Duration::from_secs(1);
@@ -42,7 +40,7 @@ const AGAIN_AT_MOST: Duration = Duration::from_mins(1);
 /// What a standing stream is made of.
 pub(super) struct StandingParts {
     pub(super) engine: Arc<Engine>,
-    pub(super) messages: mpsc::Receiver<Bytes>,
+    pub(super) messages: Receiver,
     /// Where events are numbered and kept; `None` in the stateless era.
     pub(super) stream: Option<SessionStream>,
     /// JSON text of the id that a listen stream answers.
@@ -173,7 +171,7 @@ pub(crate) async fn get(
     first: Vec<Bytes>,
     call: Call,
 ) -> Served {
-    let (sender, messages) = mpsc::channel(WAITING);
+    let (sender, messages) = queue();
     let token = stream.session.ended.child_token();
     let scope = Scope::of(engine, agent);
     for member in scope.members().iter().take(MAX_MEMBERS) {
@@ -234,7 +232,7 @@ struct Listener {
     server: ServerId,
     relabel: Relabel,
     call: Call,
-    sender: mpsc::Sender<Bytes>,
+    sender: Sender,
 }
 
 impl Listener {
