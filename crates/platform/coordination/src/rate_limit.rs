@@ -68,13 +68,13 @@ pub struct Limited {
 /// With Redis the replicas share a second bucket for each key, by the server's clock. A call passes if its replica's
 /// own bucket and the shared one have a token. Replicas lease tokens of the shared bucket ahead of need and spend
 /// them without asking; a task settles, for many keys at once and once for many calls. What a replica does not need
-/// is given back after about a second.
+/// is given back after a few seconds.
 ///
-/// A replica that has not asked yet, or has used up its lease, may spend what the shared bucket held when it last
-/// answered; it owes that. So all replicas together pass at most burst + rate × time + (replicas - 1) × burst, the
-/// last only if all of them spend a whole burst before the first answer, a few milliseconds. It is paid back before
-/// anything else passes: over a longer time the limit holds exactly. While Redis is down each replica grants the
-/// whole limit.
+/// While a replica asks, for the first time or because its lease is used up, it may spend what the shared bucket
+/// held when it last answered; it owes that. So all replicas together pass at most burst + rate × time +
+/// (replicas - 1) × burst, the last only if all of them spend a whole burst in the few milliseconds that an answer
+/// takes. It is paid back before anything else passes: over a longer time the limit holds exactly. While Redis is
+/// down each replica grants the whole limit.
 #[derive(Clone, Debug)]
 pub struct RateLimiter {
     shared: Arc<Shared>,

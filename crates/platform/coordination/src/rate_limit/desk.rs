@@ -31,8 +31,10 @@ const PAUSE: Duration = Duration::from_millis(5);
 const WAITING: usize = 65_536;
 /// The longest that a key waits for it.
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
-/// How long a lease is kept without being settled: then what is not needed is given back.
+/// How long a lease is kept without being settled: then what is not needed is given back. The long one is for a
+/// bucket that is at least half full.
 const LEASE: Duration = Duration::from_secs(1);
+const LONG_LEASE: Duration = Duration::from_secs(5);
 const SWEEP: Duration = Duration::from_millis(250);
 /// After this time a key whose question failed asks again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -56,7 +58,7 @@ pub(super) struct Desk {
     /// By when they may ask; the number tells equal times apart.
     waiting: BTreeMap<(Instant, u64), Wish>,
     number: u64,
-    /// The keys that know their shared bucket, and when they last asked.
+    /// The keys that know their shared bucket, and when their leases end.
     known: HashMap<LimitKey, (Limit, Instant)>,
 }
 
@@ -116,10 +118,10 @@ impl Desk {
         self.waiting.insert((at, self.number), wish);
     }
 
-    /// Plans a question for every key that has not asked for the time of a lease.
+    /// Plans a question for every key whose lease has ended.
     fn sweep(&mut self) {
         let now = Instant::now();
-        let old = self.known.iter().filter(|(_, (_, asked))| *asked + LEASE <= now);
+        let old = self.known.iter().filter(|(_, (_, end))| *end <= now);
         let old: Vec<_> = old.map(|(key, (limit, _))| (key.clone(), *limit)).collect();
         for (key, limit) in old {
             let plan = self.limiter.with_share(&key, |share| {
@@ -177,7 +179,9 @@ impl Desk {
             if idle {
                 self.known.remove(&wish.key);
             } else {
-                self.known.insert(wish.key, (wish.limit, now));
+                let plenty = answer.open >= wish.limit.burst / 2;
+                let end = now + if plenty { LONG_LEASE } else { LEASE };
+                self.known.insert(wish.key, (wish.limit, end));
             }
         }
     }

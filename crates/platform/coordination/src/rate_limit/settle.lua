@@ -17,6 +17,10 @@ end
 -- locks nobody out for long.
 full_in = math.min(math.max(full_in + (ARGV[3] - ARGV[4]) * interval, 0), 16 * burst * interval)
 local level = burst - full_in / interval
+-- As long as there is plenty, a lease is large enough to make asking rare for a slow caller too.
+if wanted > 0 and 2 * level >= burst then
+  wanted = math.max(wanted, math.floor(burst / 8))
+end
 local granted = math.max(math.min(wanted, math.floor(level)), 0)
 level, full_in = level - granted, full_in + granted * interval
 if full_in >= 1 then

@@ -108,7 +108,8 @@ impl Share {
         *self = Self {
             known: true,
             leased,
-            low: leased / 4,
+            // With more left open than leased, nothing is refused while the next answer is on its way.
+            low: if open > leased { 0 } else { leased / 4 },
             open,
             owed,
             spent: self.spent,

@@ -119,6 +119,19 @@ async fn a_steady_caller_costs_one_question_for_many_calls() {
 }
 
 #[tokio::test]
+async fn a_slow_caller_asks_rarely() {
+    let Some(replica) = in_redis::replica() else { return };
+    replica.is_up().await;
+    let (key, limit) = (LimitKey::new("principal", "slow"), Limit { per_minute: 60_000, burst: 1000 });
+    first_call(&replica, &key, limit).await;
+    for _ in 0..100 {
+        replica.coordination.rate_limiter().try_acquire(&key, limit, SystemClock.now()).unwrap();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(replica.asked("rate_limit"), 1);
+}
+
+#[tokio::test]
 async fn a_lease_that_is_not_needed_is_given_back() {
     let Some(url) = in_redis::url() else { return };
     let deployment = in_redis::new_deployment();
