@@ -9,8 +9,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use portico_process::Tasks;
+use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::version::TLS13;
 use rustls::{CertificateError, ClientConfig, RootCertStore, ServerConfig};
 use tokio::net::TcpStream;
@@ -209,6 +210,9 @@ fn mutual_server(material: Material) -> Result<ServerConfig, TlsError> {
         .with_client_cert_verifier(verifier)
         .with_single_cert(material.chain, material.key)?;
     config.alpn_protocols = vec![b"h2".to_vec()];
+    // A resumed session shows no certificate: one that has expired or was replaced would stay good (RFC 8446 §2.2).
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
     Ok(config)
 }
 
@@ -220,6 +224,8 @@ fn mutual_client(material: Material, expected: &PeerIdentity) -> Result<ClientCo
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_client_auth_cert(material.chain, material.key)?;
     config.alpn_protocols = vec![b"h2".to_vec()];
+    // The server shows its certificate at every connection as well.
+    config.resumption = Resumption::disabled();
     Ok(config)
 }
 

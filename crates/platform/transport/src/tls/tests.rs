@@ -101,6 +101,33 @@ async fn s0_28_s3_60_every_handshake_that_is_refused_for_its_certificate_is_told
 }
 
 #[tokio::test]
+async fn s0_28_every_connection_between_services_shows_its_certificate_anew() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    let (directory, ca) = (tempfile::tempdir().unwrap(), TestCa::new());
+    let server = registry(&ServerTls::mutual(ca.issue(directory.path(), "registry")).unwrap());
+    let material = ca.issue(directory.path(), "gateway").read().unwrap();
+    // A client that would resume if it could, unlike ours.
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])
+        .unwrap()
+        .with_root_certificates(roots(&material).unwrap())
+        .with_client_auth_cert(material.chain, material.key)
+        .unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    for _ in 0..3 {
+        let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+        let stream = TcpStream::connect(server.address).await.unwrap();
+        let mut stream = connector.connect(name, stream).await.unwrap();
+        // A ticket would come with the first bytes: the preface and empty settings ask for some (RFC 9113 §3.4).
+        stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+        assert!(stream.read(&mut [0; 64]).await.unwrap() > 0);
+        assert_eq!(stream.get_ref().1.handshake_kind(), Some(rustls::HandshakeKind::Full));
+    }
+}
+
+#[tokio::test]
 async fn s0_30_a_link_goes_on_with_the_next_replica() {
     let (directory, ca) = (tempfile::tempdir().unwrap(), TestCa::new());
     let tls = ServerTls::mutual(ca.issue(directory.path(), "registry")).unwrap();
