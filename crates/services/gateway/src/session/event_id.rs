@@ -26,7 +26,7 @@ impl fmt::Display for EventId {
 /// What follows the numbers in every event id of a stream: the replica that owns it, and the request that it answers.
 ///
 /// Any replica can so hand a resuming agent on to the owner, or, when the owner is dead, tell it which call was lost.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Origin(Arc<str>);
 
 impl Origin {

@@ -49,7 +49,6 @@ struct Stream {
     standalone: bool,
     /// JSON text of the id whose answer comes here, until the stream has ended.
     request: Option<String>,
-    origin: Origin,
     /// Cancelled when the agent wants no answer any more, or goes on with the stream elsewhere.
     cancelled: CancellationToken,
     ended: bool,
@@ -98,7 +97,6 @@ impl Streams {
         let stream = Stream {
             standalone: request.is_none(),
             request: request.map(str::to_owned),
-            origin: Origin::new(&self.replica, request),
             cancelled: self.ended.child_token(),
             ended: false,
             last: 0,
@@ -115,7 +113,8 @@ impl Streams {
 
     /// What the ids of this stream's events say besides their numbers.
     pub(crate) fn origin(&self, stream: u32) -> Origin {
-        self.inner().open.get(&stream).map(|open| open.origin.clone()).unwrap_or_default()
+        let inner = self.inner();
+        Origin::new(&self.replica, inner.open.get(&stream).and_then(|open| open.request.as_deref()))
     }
 
     /// Cancels the request with this id, if its answer is still to come here; tells whether there was one.

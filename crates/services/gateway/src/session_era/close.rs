@@ -5,6 +5,7 @@ use std::sync::Arc;
 use portico_coordination::CoordinationError;
 use portico_ids::ServerId;
 
+use super::no_instance;
 use crate::catalogue::Instance;
 use crate::engine::Engine;
 use crate::refusal::Refusal;
@@ -48,9 +49,13 @@ pub(super) async fn close_upstream(engine: &Arc<Engine>, due: &Due) -> Result<Cl
         Claim::Gone => return Ok(Closing::Closed),
     };
     let snapshot = engine.catalogue.snapshot();
-    if let Some(instance) = snapshot.instance(due.server, open.instance)
-        && let Err(refusal) = tell(engine, instance, &open).await
-    {
+    let told = match snapshot.instance(due.server, open.instance) {
+        Some(instance) => tell(engine, instance, &open).await,
+        // Of a server that is still there it may be an instance whose credential has not come yet.
+        None if snapshot.server(due.server).is_some() => Err(no_instance(None)),
+        None => Ok(()),
+    };
+    if let Err(refusal) = told {
         tracing::debug!(server.id = %due.server, reason = refusal.reason.as_str(), "a session stays open at its server");
         return Ok(Closing::Failed);
     }

@@ -309,8 +309,10 @@ async fn tool(inner: &Arc<Inner>, message: &Value, id: &str, stateless: bool) ->
                 Err(std::io::Error::other("cut")),
             ])))
             .unwrap(),
-        "hold" => {
-            let (inner, last) = (Arc::clone(inner), event(&done));
+        name @ ("hold" | "weighty") => {
+            let text =
+                format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"text":"{}"}}}}"#, "x".repeat(200_000));
+            let (inner, last) = (Arc::clone(inner), event(if name == "hold" { &done } else { &text }));
             let guard = OnDrop(Arc::clone(&inner));
             sse(stream::iter([progress]).chain(stream::once(async move {
                 let _guard = guard;

@@ -4,6 +4,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http_body_util::BodyExt;
 use portico_coordination::{Coordination, CoordinationDeps, CoordinationSettings};
 use portico_ids::SeededRng;
 use portico_process::Tasks;
@@ -136,6 +137,35 @@ async fn s0_14_while_redis_is_away_sessions_at_hand_go_on_and_afterwards_they_ar
     answered(&b, &only_a, 200).await;
     answered(&b, &session, 200).await;
     assert_eq!(b.server.sessions(), opened, "what stands open at the server is the same as before");
+    for replica in [&a, &b] {
+        replica.tasks.trigger_shutdown();
+    }
+}
+
+#[tokio::test]
+async fn s3_27_over_redis_a_large_answer_is_fetched_through_another_gateway() {
+    let Some(redis) = Redis::start().await else { return };
+    let bench = Bench::new().await;
+    let (a, b) = (redis.replica(&bench, 8), redis.replica(&bench, 9));
+    for replica in [&a, &b] {
+        replica.meet();
+    }
+    a.hears_of(1).await;
+    b.hears_of(1).await;
+    let session = a.initialize("2025-11-25").await;
+    let mut body = a.open(a.session_request(&session, &call(2, "weighty"))).await.into_body();
+    let primed = body.frame().await.unwrap().unwrap().into_data().unwrap();
+    let primed = std::str::from_utf8(&primed).unwrap();
+    let id = primed.lines().find_map(|line| line.strip_prefix("id: ")).unwrap().to_owned();
+    drop(body);
+    let resume = b.request(http::Method::GET).header("mcp-session-id", &session).header("last-event-id", id);
+    let resumed = b.open(resume.body(axum::body::Body::empty()).unwrap()).await;
+    b.server.release();
+    let answer =
+        tokio::time::timeout(Duration::from_secs(20), crate::testing::Read::of(resumed)).await.unwrap();
+    let last = answer.events().pop().unwrap();
+    let message: serde_json::Value = serde_json::from_slice(&last.data).unwrap();
+    assert_eq!(message["result"]["text"].as_str().map(str::len), Some(200_000));
     for replica in [&a, &b] {
         replica.tasks.trigger_shutdown();
     }
