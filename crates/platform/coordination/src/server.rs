@@ -12,10 +12,18 @@ mod metrics;
 #[cfg(test)]
 mod tests;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use portico_process::{ReadinessCheck, Tasks};
-use redis::{Cmd, FromRedisValue, ScriptInvocation, Value, aio::MultiplexedConnection};
+use redis::{
+    Cmd, ErrorKind, FromRedisValue, ScriptInvocation, ServerErrorKind, Value, aio::MultiplexedConnection,
+};
 use tokio::{
     sync::{Notify, watch},
     time::{Instant, timeout},
@@ -43,6 +51,8 @@ pub(crate) struct Server {
 struct Inner {
     keys: Keys,
     state: watch::Sender<State>,
+    /// A task makes connections; not any more once the process ends.
+    kept: AtomicBool,
     channels: Arc<Channels>,
     metrics: ServerMetrics,
 }
@@ -113,6 +123,7 @@ impl Server {
         let inner = Inner {
             keys: Keys::new(deps.deployment_id),
             state: watch::Sender::new(State::Connecting),
+            kept: AtomicBool::new(true),
             channels: Arc::default(),
             metrics: ServerMetrics::new(deps.metrics),
         };
@@ -178,6 +189,9 @@ impl Server {
                 if std::mem::take(&mut again) {
                     continue;
                 }
+            } else if error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly) {
+                // Another server took over from this one: the name in the URL leads there by now, or soon.
+                self.lost(&connected);
             }
             return Err(operation.unavailable(error.to_string()));
         }
@@ -203,11 +217,33 @@ impl Server {
         self.inner.state.send_if_modified(|state| {
             let same = matches!(state, State::Up(up) if Arc::ptr_eq(&up.ended, &connected.ended));
             if same {
-                *state = State::Connecting;
+                *state = self.without_connection();
             }
             same
         });
         connected.ended.notify_one();
+    }
+
+    fn without_connection(&self) -> State {
+        if self.inner.kept.load(Ordering::Acquire) {
+            State::Connecting
+        } else {
+            State::Down("the process ends".into())
+        }
+    }
+
+    /// Notes that no connection is made any more; the present one stays usable.
+    fn ends(&self) {
+        self.inner.kept.store(false, Ordering::Release);
+        // Whoever still waits for a connection shall not wait for one that nobody makes.
+        self.inner.state.send_if_modified(|state| {
+            let waiting = matches!(state, State::Connecting);
+            if waiting {
+                *state = self.without_connection();
+            }
+            waiting
+        });
+        self.inner.channels.close();
     }
 
     /// Fails at once while Redis is down, and waits while the connection is being made, at most [`DEADLINE`].

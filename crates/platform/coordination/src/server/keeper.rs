@@ -49,10 +49,12 @@ impl Keeper {
                     self.server.lost(&connected);
                     self.server.inner.channels.cut();
                     self.server.inner.metrics.up.set(0);
-                    tracing::warn!(redis.reason = %reason, "the connection to Redis has ended, making a new one");
-                    // One that ends as soon as it is made is not made again and again without a pause.
                     if began.elapsed() < PING {
+                        // One that ends as soon as it is made is not made again and again without a pause.
+                        tracing::debug!(redis.reason = %reason, "the connection to Redis has ended at once");
                         sleep(self.pause(1)).await;
+                    } else {
+                        tracing::warn!(redis.reason = %reason, "the connection to Redis has ended");
                     }
                     continue;
                 }
@@ -65,15 +67,7 @@ impl Keeper {
                 () = sleep(self.pause(failures)) => {}
             }
         }
-        // Whoever still waits for a connection shall not wait for one that nobody makes.
-        self.server.inner.state.send_if_modified(|state| {
-            let waiting = matches!(state, State::Connecting);
-            if waiting {
-                *state = State::Down("the process ends".into());
-            }
-            waiting
-        });
-        self.server.inner.channels.close();
+        self.server.ends();
     }
 
     async fn connect(&self) -> Result<Connected, String> {

@@ -146,26 +146,19 @@ async fn a_process_starts_without_redis_and_is_ready_once_it_was_there() {
     assert!(readiness.is_ready(), "a replica without Redis still serves what it can");
 }
 
-/// A server in cluster mode refuses a script whose keys are in different slots, or that uses a key it did not declare.
-#[tokio::test]
-async fn every_script_keeps_to_one_slot() {
-    let cluster = |_: &Path| ["--cluster-enabled", "yes"].map(str::to_owned).into();
-    let Some(server) = OwnServer::start_with(cluster).await else { return };
-    let replica = Replica::with(
-        server.url(),
-        "d",
-        StreamSettings {
-            max_attempts: 1,
-            visibility_timeout: Duration::from_millis(50),
-            ..StreamSettings::default()
-        },
-    );
-    replica.command(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await;
+fn impatient() -> StreamSettings {
+    let visibility_timeout = Duration::from_millis(50);
+    StreamSettings { max_attempts: 1, visibility_timeout, ..StreamSettings::default() }
+}
+
+/// Uses every command and script once.
+async fn exercise(replica: &Replica) {
     let map = replica.coordination.ttl_map("m");
-    eventually("the slots are served", async || map.put("k", A, MINUTE).await.is_ok()).await;
+    map.put("k", A, MINUTE).await.unwrap();
     assert!(!map.put_if_absent("k", A, MINUTE).await.unwrap());
     assert!(map.touch("k", MINUTE).await.unwrap());
     assert_eq!(map.take("k").await.unwrap(), Some(A));
+    assert!(!map.remove("k").await.unwrap());
 
     let leases = replica.coordination.leases();
     let lease = leases.acquire("a}b{c", "o", MINUTE).await.unwrap().unwrap();
@@ -192,7 +185,40 @@ async fn every_script_keeps_to_one_slot() {
     limiter.try_acquire(&key, limit, SystemClock.now()).unwrap();
     eventually("a bucket is shared", async || replica.asked("rate_limit") > 0).await;
     assert_eq!(replica.metric("portico_coordination_failures_total{capability=\"rate_limit\"}"), 0);
+}
+
+/// A server in cluster mode refuses a script whose keys are in different slots, or that uses a key it did not declare.
+#[tokio::test]
+async fn every_script_keeps_to_one_slot() {
+    let cluster = |_: &Path| ["--cluster-enabled", "yes"].map(str::to_owned).into();
+    let Some(server) = OwnServer::start_with(cluster).await else { return };
+    let replica = Replica::with(server.url(), "d", impatient());
+    replica.command(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await;
+    let map = replica.coordination.ttl_map("m");
+    eventually("the slots are served", async || map.put("k", A, MINUTE).await.is_ok()).await;
+    exercise(&replica).await;
     replica.assert_every_key_is_bounded().await;
+}
+
+#[tokio::test]
+async fn a_user_of_redis_needs_the_prefix_and_nothing_dangerous() {
+    let rules = "--user portico on >secret ~portico:* &portico:* +@all -@admin -@dangerous";
+    let user = |_: &Path| rules.split(' ').map(str::to_owned).collect();
+    let Some(server) = OwnServer::start_with(user).await else { return };
+    let url = server.url().replace("redis://", "redis://portico:secret@");
+    exercise(&Replica::with(&url, "d", impatient())).await;
+}
+
+#[tokio::test]
+async fn a_server_that_may_not_be_written_any_more_is_left() {
+    let Some((_server, replica)) = own().await else { return };
+    let map = replica.coordination.ttl_map("m");
+    replica.command(&["REPLICAOF", "127.0.0.1", "1"]).await;
+    assert!(unavailable(&map.put("k", A, MINUTE).await));
+    let made = async || replica.metric("portico_coordination_connections_total") > 1;
+    eventually("it connects anew, and perhaps to another one", made).await;
+    replica.command(&["REPLICAOF", "NO", "ONE"]).await;
+    eventually("it can be written again", async || map.put("k", A, MINUTE).await.is_ok()).await;
 }
 
 #[tokio::test]
