@@ -83,7 +83,7 @@ pub enum InvalidPeerIdentity {
     Foreign(String),
 }
 
-/// The socket address that a request came from; a request extension.
+/// Where a request came from: the socket's other end, or what a trusted proxy there says; a request extension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PeerAddr(pub SocketAddr);
 

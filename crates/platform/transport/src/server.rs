@@ -2,6 +2,7 @@
 
 mod connection;
 mod executor;
+mod forwarded;
 mod limits;
 
 use std::io::ErrorKind;
@@ -19,6 +20,7 @@ use tokio_util::task::TaskTracker;
 
 use self::connection::{Connection, Times};
 use self::executor::TrackedExecutor;
+use self::forwarded::TrustedProxies;
 pub use self::limits::HttpLimits;
 use crate::tls::ServerTls;
 
@@ -48,6 +50,7 @@ impl Server {
         let executor = TrackedExecutor::new(tracker.clone(), self.abort.clone());
         let builder = Arc::new(http_builder(&self.limits, executor, self.tls.as_ref()));
         let permits = Arc::new(Semaphore::new(self.limits.max_connections()));
+        let proxies = TrustedProxies::new(&self.limits.trusted_proxies);
         // Routes are shared between connections once they have their state.
         let app: Router = self.app.clone().with_state(());
         while let Some((stream, address, permit)) = self.accept(&listener, &permits).await {
@@ -55,6 +58,7 @@ impl Server {
                 app: app.clone(),
                 builder: builder.clone(),
                 address,
+                proxies: proxies.clone(),
                 times: Times::new(&self.limits),
                 draining: self.draining.clone(),
                 shutdown: self.shutdown.clone(),

@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
 use super::executor::TrackedExecutor;
+use super::forwarded::TrustedProxies;
 use super::limits::HttpLimits;
 use crate::peer::{PeerAddr, PeerIdentity};
 use crate::tls::ServerTls;
@@ -36,6 +37,7 @@ pub(super) struct Connection {
     pub(super) app: Router,
     pub(super) builder: Arc<auto::Builder<TrackedExecutor>>,
     pub(super) address: SocketAddr,
+    pub(super) proxies: TrustedProxies,
     pub(super) times: Times,
     pub(super) draining: CancellationToken,
     pub(super) shutdown: CancellationToken,
@@ -95,8 +97,13 @@ impl Connection {
     {
         let (times, began) = (self.times, Instant::now());
         let seen = Arc::new(Seen::default());
-        let service =
-            Requests { app: self.app, address: PeerAddr(self.address), identity, seen: Arc::clone(&seen) };
+        let service = Requests {
+            app: self.app,
+            address: self.address,
+            proxies: self.proxies,
+            identity,
+            seen: Arc::clone(&seen),
+        };
         let mut connection = pin!(self.builder.serve_connection(io, service));
         // hyper's own header timeout starts only once it knows the HTTP version, and HTTP/2 has none: a client
         // that connects and stays silent is cut here.
@@ -110,12 +117,8 @@ impl Connection {
         let mut stopping = false;
         loop {
             tokio::select! {
-                result = connection.as_mut() => {
-                    if let Err(error) = result {
-                        tracing::debug!(peer.address = %self.address, %error, "a connection ended early");
-                    }
-                    return;
-                }
+                // First of all whether the end is near, so that no answer goes out without saying so.
+                biased;
                 () = stop.as_mut(), if !stopping => {
                     stopping = true;
                     if due == Due::Cut {
@@ -130,6 +133,12 @@ impl Connection {
                         due = Due::Linger;
                         alarm.as_mut().reset(Instant::now() + times.linger);
                     }
+                }
+                result = connection.as_mut() => {
+                    if let Err(error) = result {
+                        tracing::debug!(peer.address = %self.address, %error, "a connection ended early");
+                    }
+                    return;
                 }
                 () = alarm.as_mut(), if due != Due::Nothing => match due {
                     Due::FirstRequest if !seen.requested.load(Ordering::Relaxed) => {
@@ -175,7 +184,8 @@ struct Seen {
 #[derive(Clone)]
 struct Requests {
     app: Router,
-    address: PeerAddr,
+    address: SocketAddr,
+    proxies: TrustedProxies,
     identity: Option<PeerIdentity>,
     seen: Arc<Seen>,
 }
@@ -191,8 +201,9 @@ impl hyper::service::Service<Request<Incoming>> for Requests {
         if http2 {
             self.seen.http2.store(true, Ordering::Relaxed);
         }
+        let client = PeerAddr(self.proxies.client(self.address, request.headers()));
         let extensions = request.extensions_mut();
-        extensions.insert(self.address);
+        extensions.insert(client);
         match &self.identity {
             Some(identity) => drop(extensions.insert(identity.clone())),
             None => drop(extensions.remove::<PeerIdentity>()),

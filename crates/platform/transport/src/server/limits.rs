@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
@@ -38,6 +39,10 @@ pub struct HttpLimits {
     pub max_connection_age_seconds: u64,
     /// Milliseconds at shutdown for which a kept HTTP/1 connection waits for the request that may be under way.
     pub drain_linger_ms: u64,
+    /// Networks of the proxies in front, e.g. `10.0.0.0/8`. What they say in `X-Forwarded-For`, which they have to
+    /// overwrite, tells the address of a client; from anybody else it is ignored.
+    #[schemars(with = "Vec<String>")]
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 impl Default for HttpLimits {
@@ -53,6 +58,7 @@ impl Default for HttpLimits {
             h2_keep_alive_seconds: 20,
             max_connection_age_seconds: 0,
             drain_linger_ms: 500,
+            trusted_proxies: Vec::new(),
         }
     }
 }

@@ -36,6 +36,17 @@ async fn requests_from_outside_carry_an_address_and_never_an_identity() {
 }
 
 #[tokio::test]
+async fn behind_a_trusted_proxy_a_request_comes_from_whom_the_proxy_names() {
+    let request = "GET / HTTP/1.1\r\nhost: x\r\nx-forwarded-for: 192.0.2.7\r\nconnection: close\r\n\r\n";
+    let trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+    let trusting = serve(HttpLimits { trusted_proxies, ..HttpLimits::default() });
+    let answer = exchange(&trusting, request).await;
+    assert!(answer.ends_with("Some(\"192.0.2.7\") None"), "{answer}");
+    let answer = exchange(&serve(HttpLimits::default()), request).await;
+    assert!(answer.ends_with("Some(\"127.0.0.1\") None"), "{answer}");
+}
+
+#[tokio::test]
 async fn a_slow_request_head_is_cut() {
     let server = serve(quick());
     let parts = ["", "PRI * HTTP", "GET / HTTP/1.1\r\nhost: x\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"];
