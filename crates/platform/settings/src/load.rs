@@ -122,7 +122,8 @@ impl Merged {
         serde_path_to_error::deserialize(&self.value).map_err(|error| {
             let key = error.path().to_string().replace('[', ".").replace(']', "");
             let origin = self.origin_of(&key);
-            SettingsError::Invalid { key, origin, problem: error.into_inner().to_string() }
+            let problem = without_value(&error.into_inner().to_string());
+            SettingsError::Invalid { key, origin, problem }
         })
     }
 
@@ -138,6 +139,18 @@ impl Merged {
         let inside = format!("{key}.");
         let below = self.origins.iter().find(|(path, _)| path.starts_with(&inside));
         below.map_or(Origin::Default, |(_, origin)| origin.clone())
+    }
+}
+
+/// Says what was expected and not what was found: any value may be a secret, be it in the wrong place.
+fn without_value(problem: &str) -> String {
+    match problem.rsplit_once(", expected ") {
+        // serde's words for a section whose place a plain value has taken.
+        Some((_, expected)) if expected.starts_with("struct ") => {
+            "expected a section: set the keys inside it, not the section itself".to_owned()
+        }
+        Some((_, expected)) => format!("expected {expected}"),
+        None => problem.to_owned(),
     }
 }
 

@@ -190,13 +190,25 @@ fn a_value_that_does_not_fit_names_key_and_origin() {
     assert_eq!(
         message,
         "setting `gateway.listen_port` in environment variable PORTICO_GATEWAY__LISTEN_PORT is not valid: \
-         invalid type: string \"http\", expected u16"
+         expected u16"
     );
     let (_directory, sources) = file("[gateway]\nports = [1, 99999]\n");
     let message = refused(&sources);
     assert!(message.starts_with("setting `gateway.ports.1` in "), "{message}");
+    assert!(message.contains("line 2 is not valid: expected u16"), "{message}");
+}
+
+#[test]
+fn a_secret_in_the_wrong_place_is_not_shown() {
+    for name in ["GATEWAY", "STORE", "LIMITS", "STORE__KIND", "GATEWAY__FORMAT", "GATEWAY__PORTS"] {
+        for value in ["hunter2", "[\"hunter2\"]", "a, expected hunter2"] {
+            let message = refused(&env([(&format!("PORTICO_{name}"), value)]));
+            assert!(message.contains(name) && !message.contains("hunter2"), "{message}");
+        }
+    }
+    let message = refused(&env([("PORTICO_GATEWAY", "hunter2")]));
     assert!(
-        message.contains("line 2 is not valid: invalid value: integer `99999`, expected u16"),
+        message.ends_with("expected a section: set the keys inside it, not the section itself"),
         "{message}"
     );
 }
