@@ -1,89 +1,16 @@
-"""The images, from programs that were built outside: built, looked into and run as production runs them."""
+"""The images, from programs that were built outside: looked into, and run as production runs them."""
 
 import json
 import os
-import pathlib
-import shutil
 import subprocess
 import tarfile
 
 import pytest
 
-from rendering import ROOT
+from containers import BINARIES, HARDENED
 
-BINARIES = os.environ.get("PORTICO_BINARIES", "")
 POSTGRES = os.environ.get("PORTICO_TEST_POSTGRES_URL", "")
 pytestmark = pytest.mark.skipif(not BINARIES, reason="no built programs were given")
-
-# What a container gets in compose, Kubernetes and ECS.
-HARDENED = ["--read-only", "--cap-drop=all", "--security-opt=no-new-privileges", "--memory=256m", "--pids-limit=64"]
-
-
-class Podman:
-    """podman with its own storage; the settings fit machines without a user session and with cgroups of either version."""
-
-    def __init__(self, directory):
-        (directory / "containers.conf").write_text(
-            '[containers]\ndefault_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]\n'
-            '[engine]\nruntime = "runc"\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n'
-        )
-        (directory / "storage.conf").write_text(
-            f'[storage]\ndriver = "overlay"\ngraphroot = "{directory}/graph"\nrunroot = "{directory}/run"\n'
-        )
-        self.directory = directory
-        self.environment = os.environ | {
-            "CONTAINERS_CONF": str(directory / "containers.conf"),
-            "CONTAINERS_STORAGE_CONF": str(directory / "storage.conf"),
-        }
-
-    def __call__(self, *arguments, check=True):
-        command = ["podman", *map(str, arguments)]
-        if os.geteuid() != 0:
-            command = ["sudo", "--preserve-env=CONTAINERS_CONF,CONTAINERS_STORAGE_CONF", *command]
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=120)
-        if check and done.returncode != 0:
-            raise AssertionError(f"{' '.join(command)}: {done.stderr}")
-        return done
-
-    def run(self, image, *arguments, options=(), check=True):
-        return self("run", "--rm", "--network=none", *HARDENED, *options, image, *arguments, check=check)
-
-
-@pytest.fixture(scope="session")
-def podman(tmp_path_factory):
-    podman = Podman(tmp_path_factory.mktemp("podman"))
-    yield podman
-    podman("system", "reset", "--force", check=False)
-
-
-@pytest.fixture(scope="session")
-def image(podman, tmp_path_factory):
-    """Builds a program's image once: image("migrator")."""
-    built = {}
-
-    def build(program):
-        if program in built:
-            return built[program]
-        context = tmp_path_factory.mktemp(program)
-        binary = pathlib.Path(BINARIES) / program
-        # Without what only debuggers read, it is copied several times below.
-        subprocess.run(["strip", "--strip-debug", "-o", context / program, binary], check=True)
-        subprocess.run([ROOT / "deploy" / "rootfs.sh", context / program, context / "rootfs"], check=True)
-        podman(
-            "build",
-            f"--file={ROOT}/deploy/Dockerfile",
-            f"--build-arg=BIN={program}",
-            "--target=prebuilt",
-            "--build-arg=VERSION=1.2.3",
-            "--build-arg=REVISION=abc",
-            f"--tag=localhost/portico/{program}:test",
-            context,
-        )
-        shutil.rmtree(context)
-        built[program] = f"localhost/portico/{program}:test"
-        return built[program]
-
-    return build
 
 
 def test_s2_40_an_image_is_a_program_and_its_libraries(podman, image, tmp_path):

@@ -71,10 +71,9 @@ database:
   url:
     file: {{ $secrets }}/database-url
 {{- end }}
-{{- if $node.outside }}
+# The registry calls nobody outside, but checks addresses when they are registered.
 outbound:
   allow: {{ $root.Values.outbound.allow | toJson }}
-{{- end }}
 {{- if and (eq .service "auth-server") $root.Values.grpcOrigin }}
 auth_server:
   grpc_origin: {{ $root.Values.grpcOrigin | quote }}
