@@ -56,6 +56,8 @@ class Podman:
         subprocess.run([ROOT / "deploy" / "rootfs.sh", context / program, context / "rootfs"], check=True)
         self(
             "build",
+            # Its cache takes labels of another program's image for the same, whatever the build argument says.
+            "--no-cache",
             f"--file={ROOT}/deploy/Dockerfile",
             f"--build-arg=BIN={program}",
             "--target=prebuilt",
