@@ -108,21 +108,29 @@ impl Agent {
 }
 
 impl Access {
-    /// Decides before any upstream is touched and any tool name is resolved (RS-14).
-    pub(crate) fn admit(
+    /// Finds out who calls; what is refused from then on is recorded under that name.
+    pub(crate) fn identify(
         &self,
         headers: &HeaderMap,
         uri: &Uri,
-        place: Place,
-        snapshot: Arc<Snapshot>,
-    ) -> Result<Agent, Refusal> {
+        place: &Place,
+    ) -> Result<Arc<Principal>, Refusal> {
         if uri.query().is_some_and(|query| query.contains("access_token=")) {
             tracing::warn!(path = uri.path(), "a token came in the query string and is ignored (RS-24)");
         }
         let call = tracing::Span::current();
-        let principal = step!(&call, "gateway.authn").in_scope(|| self.authenticate(headers, &place))?;
+        step!(&call, "gateway.authn").in_scope(|| self.authenticate(headers, place))
+    }
+
+    /// Decides before any upstream is touched and any tool name is resolved (RS-14).
+    pub(crate) fn admit(
+        &self,
+        (principal, subject): (Arc<Principal>, String),
+        place: Place,
+        snapshot: Arc<Snapshot>,
+    ) -> Result<Agent, Refusal> {
+        let call = tracing::Span::current();
         step!(&call, "gateway.authz").in_scope(|| self.authorize(&principal, &place))?;
-        let subject = principal.id.to_string();
         self.count(&subject)?;
         Ok(Agent { principal, subject, place, snapshot })
     }

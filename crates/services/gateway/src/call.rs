@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use portico_clock::SharedClock;
+use portico_coordination::{Limit, LimitKey, RateLimiter};
 use portico_ids::{AuditId, SharedRng};
 use portico_mcp_types::{CallParams, Envelope, Splice};
 use portico_proto_registry::AuditRecord;
@@ -27,16 +28,15 @@ pub(crate) struct Recorder {
     pub(crate) metrics: GatewayMetrics,
     pub(crate) clock: SharedClock,
     pub(crate) rng: SharedRng,
-    /// Records of callers that nobody knows are limited, so that they cannot fill the spool.
-    pub(crate) anonymous: AnonymousLimit,
+    /// Records of what is turned away at the door are limited, so that nobody fills the spool with them.
+    pub(crate) door: DoorLimit,
 }
 
-/// A token bucket for records of refused callers that nobody knows.
+/// Token buckets for records of calls that did not come in: one for all callers that nobody knows, one for each other.
 #[derive(Debug, Clone)]
-pub(crate) struct AnonymousLimit {
-    pub(crate) limiter: portico_coordination::RateLimiter,
-    pub(crate) key: portico_coordination::LimitKey,
-    pub(crate) limit: portico_coordination::Limit,
+pub(crate) struct DoorLimit {
+    pub(crate) limiter: RateLimiter,
+    pub(crate) limit: Limit,
 }
 
 /// A call; dropped unfinished, it says that the agent left.
@@ -64,8 +64,9 @@ pub(crate) struct Details {
     pub(crate) request_bytes: usize,
     pub(crate) response_bytes: usize,
     /// The places that it takes until it is over: of its principal, and of all.
-    pub(crate) open: Option<OpenCall>,
+    open: Option<OpenCall>,
     pub(crate) place: Option<Place>,
+    admitted: bool,
     finished: bool,
 }
 
@@ -101,6 +102,7 @@ impl Call {
             response_bytes: 0,
             open: None,
             place: None,
+            admitted: false,
             finished: false,
         }))
     }
@@ -114,6 +116,7 @@ impl Call {
         call.principal.clone_from(&self.principal);
         call.client_id.clone_from(&self.client_id);
         call.endpoint.clone_from(&self.endpoint);
+        call.admitted = self.admitted;
         call
     }
 }
@@ -126,6 +129,11 @@ impl Details {
     /// The agent wants no answer any more.
     pub(crate) fn cancelled(&mut self) {
         self.finish(Outcome::Failed, CANCELLED);
+    }
+
+    /// Lets the call in: it is recorded whatever becomes of it.
+    pub(crate) fn admit(&mut self, open: OpenCall) {
+        (self.open, self.admitted) = (Some(open), true);
     }
 
     /// Makes this a stream that stays: it takes a place among those, and gives its place among the calls back.
@@ -188,7 +196,7 @@ impl Details {
             response_bytes = self.response_bytes,
             "call ended"
         );
-        if self.principal.is_empty() && !self.recorder.anonymous_may_be_recorded() {
+        if !self.admitted && !self.recorder.may_be_recorded(&self.principal) {
             return;
         }
         let _step = step!(&self.span, "gateway.audit").entered();
@@ -243,8 +251,8 @@ impl Drop for Details {
 }
 
 impl Recorder {
-    fn anonymous_may_be_recorded(&self) -> bool {
-        let AnonymousLimit { limiter, key, limit } = &self.anonymous;
-        limiter.try_acquire(key, *limit, self.clock.now()).is_ok()
+    fn may_be_recorded(&self, principal: &str) -> bool {
+        let key = LimitKey::new("gateway/records", principal);
+        self.door.limiter.try_acquire(&key, self.door.limit, self.clock.now()).is_ok()
     }
 }

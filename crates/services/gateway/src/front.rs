@@ -80,16 +80,21 @@ async fn admit(engine: &Arc<Engine>, head: &Parts, body: Body, mut call: Call) -
         return Ok(preflight(&head.headers, head.headers.get(http::header::ORIGIN)));
     }
     let snapshot = engine.catalogue.snapshot();
-    let agent = match engine.access.admit(&head.headers, &head.uri, place, snapshot) {
+    let principal = match engine.access.identify(&head.headers, &head.uri, &place) {
+        Ok(principal) => principal,
+        Err(refusal) => return Err((refusal, call)),
+    };
+    let subject = principal.id.to_string();
+    call.principal.clone_from(&subject);
+    call.client_id.clone_from(&principal.client_id);
+    let agent = match engine.access.admit((principal, subject), place, snapshot) {
         Ok(agent) => Arc::new(agent),
         Err(refusal) => return Err((refusal, call)),
     };
-    call.principal.clone_from(&agent.subject);
-    call.client_id.clone_from(&agent.principal.client_id);
-    call.open = match engine.access.open(&agent.principal) {
-        Ok(open) => Some(open),
+    match engine.access.open(&agent.principal) {
+        Ok(open) => call.admit(open),
         Err(refusal) => return Err((refusal, call)),
-    };
+    }
     match head.method {
         Method::POST => post(engine, head, body, agent, call).await,
         Method::GET => session_era::get(engine, head, agent, call).await,

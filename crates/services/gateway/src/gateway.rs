@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use crate::access::{Access, OpenCalls};
 use crate::admission::OriginGuard;
 use crate::audit::{AuditLog, Spool};
-use crate::call::{AnonymousLimit, Recorder};
+use crate::call::{DoorLimit, Recorder};
 use crate::catalogue::{Catalogue, CopyAge, FeedSource, Resolver};
 use crate::engine::Engine;
 use crate::front;
@@ -103,7 +103,7 @@ impl Gateway {
         let verifier = Arc::new(Verifier::new(d.trust.clone(), d.clock.clone(), DEFAULT_MAX_STALENESS));
         let limits = &settings.limits;
         let access = access(&settings, &d, (&guard, &verifier), &metrics);
-        let anonymous = Limit {
+        let records = Limit {
             per_minute: limits.anonymous_records_per_minute,
             burst: limits.anonymous_records_per_minute,
         };
@@ -122,11 +122,7 @@ impl Gateway {
             metrics,
             clock: d.clock.clone(),
             rng: d.rng.clone(),
-            anonymous: AnonymousLimit {
-                limiter: d.coordination.rate_limiter(),
-                key: LimitKey::new("gateway/records", "anonymous"),
-                limit: anonymous,
-            },
+            door: DoorLimit { limiter: d.coordination.rate_limiter(), limit: records },
         };
         let idle = i64::try_from(settings.sessions.idle_seconds).ok().and_then(TimeDelta::try_seconds);
         let (sessions, expired) = Sessions::new(SessionParts {

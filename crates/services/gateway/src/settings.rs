@@ -56,7 +56,8 @@ pub struct LimitSettings {
     pub global_per_minute: u32,
     /// Calls at once, all principals together.
     pub global_burst: u32,
-    /// Audit records per minute of refused callers that nobody knows; further ones are only counted.
+    /// Audit records per minute of callers that nobody knows, and of each other one that is turned away at the door; further
+    /// ones are only counted.
     pub anonymous_records_per_minute: u32,
 }
 

@@ -242,3 +242,33 @@ async fn a16_tokens_of_a_clock_that_is_ahead_are_refused_beyond_the_leeway_and_c
     assert!(refused.text().contains("clock"), "{}", refused.text());
     assert!(bench.metrics.render().contains("portico_gateway_clock_skew_refusals_total 1"));
 }
+
+#[tokio::test]
+async fn s3_31_what_is_refused_to_a_known_caller_is_recorded_under_its_name() {
+    let bench = Bench::with(|settings| {
+        settings.limits.principal_burst = 1;
+        settings.limits.principal_per_minute = 1;
+    })
+    .await;
+    assert_eq!(bench.post(&call(1, "echo")).await.refusal().2, "session_required");
+    let refused = bench.post(&call(2, "echo")).await;
+    assert_eq!(refused.refusal(), (429, -32000, "rate_limited".to_owned()));
+    assert!(refused.headers.contains_key("retry-after"));
+    let record = bench.audit().pop().unwrap();
+    assert_eq!((record.principal, record.reason.as_str()), (bench.alice.to_string(), "rate_limited"));
+    assert_eq!(shed(&bench, "rate"), 1);
+}
+
+#[tokio::test]
+async fn a12_a_caller_that_is_turned_away_over_and_over_fills_no_spool() {
+    let bench = Bench::with(|settings| {
+        settings.limits.principal_burst = 1;
+        settings.limits.principal_per_minute = 1;
+        settings.limits.anonymous_records_per_minute = 3;
+    })
+    .await;
+    for _ in 0..20 {
+        bench.post(&call(1, "echo")).await;
+    }
+    assert_eq!(bench.audit().len(), 1 + 3);
+}
