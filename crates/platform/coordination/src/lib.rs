@@ -127,7 +127,16 @@ impl Coordination {
         deps: CoordinationDeps<'_>,
         streams: StreamSettings,
     ) -> Result<Self, SetupError> {
-        let server = Server::start(settings, &deps)?;
+        Self::connect_within(settings, deps, streams, server::DEADLINE)
+    }
+
+    fn connect_within(
+        settings: &CoordinationSettings,
+        deps: CoordinationDeps<'_>,
+        streams: StreamSettings,
+        deadline: Duration,
+    ) -> Result<Self, SetupError> {
+        let server = Server::start(settings, &deps, deadline)?;
         let state = InRedis {
             events: EventStream::in_redis(server.clone(), streams),
             rate_limiter: RateLimiter::in_redis(server.clone(), deps.tasks),

@@ -38,7 +38,8 @@ pub(crate) use keys::slot;
 pub(crate) use keys::{Keys, part};
 use metrics::{Of, ServerMetrics};
 
-/// The longest that one question may take, waiting for a connection included.
+/// The longest that one question may take, waiting for a connection included. (Tests that are not about it have
+/// more time.)
 pub(crate) const DEADLINE: Duration = Duration::from_millis(500);
 
 /// The Redis that replicas share. A clone shares the connection.
@@ -50,6 +51,7 @@ pub(crate) struct Server {
 #[derive(Debug)]
 struct Inner {
     keys: Keys,
+    deadline: Duration,
     state: watch::Sender<State>,
     /// A task makes connections; not any more once the process ends.
     kept: AtomicBool,
@@ -118,10 +120,12 @@ impl Server {
     pub(crate) fn start(
         settings: &CoordinationSettings,
         deps: &CoordinationDeps<'_>,
+        deadline: Duration,
     ) -> Result<Self, SetupError> {
-        let dialer = Dialer::new(settings)?;
+        let dialer = Dialer::new(settings, deadline)?;
         let inner = Inner {
             keys: Keys::new(deps.deployment_id),
+            deadline,
             state: watch::Sender::new(State::Connecting),
             kept: AtomicBool::new(true),
             channels: Arc::default(),
@@ -141,6 +145,10 @@ impl Server {
         &self.inner.keys
     }
 
+    pub(crate) fn deadline(&self) -> Duration {
+        self.inner.deadline
+    }
+
     pub(crate) fn channels(&self) -> &Channels {
         &self.inner.channels
     }
@@ -149,16 +157,16 @@ impl Server {
         self.inner.metrics.dead_letters.inc_by(letters as u64);
     }
 
-    /// Asks and waits for the answer, at most [`DEADLINE`].
+    /// Asks and waits for the answer until the deadline.
     pub(crate) async fn ask<T: FromRedisValue>(
         &self,
         operation: Operation,
         question: Question<'_>,
     ) -> Result<T, CoordinationError> {
-        let began = Instant::now();
-        let answer = match timeout(DEADLINE, self.attempt(operation, question)).await {
+        let (began, deadline) = (Instant::now(), self.inner.deadline);
+        let answer = match timeout(deadline, self.attempt(operation, question)).await {
             Ok(answer) => answer,
-            Err(_) => Err(operation.unavailable(format!("no answer within {DEADLINE:?}"))),
+            Err(_) => Err(operation.unavailable(format!("no answer within {deadline:?}"))),
         };
         let of = Of { capability: operation.capability };
         self.inner.metrics.seconds.get_or_create(&of).observe(began.elapsed().as_secs_f64());
@@ -246,11 +254,12 @@ impl Server {
         self.inner.channels.close();
     }
 
-    /// Fails at once while Redis is down, and waits while the connection is being made, at most [`DEADLINE`].
+    /// Fails at once while Redis is down, and waits while the connection is being made, until the deadline.
     pub(crate) async fn reachable(&self, operation: Operation) -> Result<(), CoordinationError> {
-        match timeout(DEADLINE, self.connection(operation)).await {
+        let deadline = self.inner.deadline;
+        match timeout(deadline, self.connection(operation)).await {
             Ok(connected) => connected.map(drop),
-            Err(_) => Err(operation.unavailable(format!("no connection within {DEADLINE:?}"))),
+            Err(_) => Err(operation.unavailable(format!("no connection within {deadline:?}"))),
         }
     }
 

@@ -10,7 +10,10 @@ use portico_telemetry::Metrics;
 use redis::{Value, aio::MultiplexedConnection};
 
 use super::{Suite, eventually};
-use crate::{Coordination, CoordinationDeps, CoordinationSettings, StreamSettings, server::Keys};
+use crate::{
+    Coordination, CoordinationDeps, CoordinationSettings, StreamSettings,
+    server::{DEADLINE, Keys},
+};
 
 /// One process of a deployment.
 pub(crate) struct Replica {
@@ -54,14 +57,22 @@ impl Replica {
 
     pub(crate) fn with(url: &str, deployment: &str, streams: StreamSettings) -> Self {
         let redis_url = Some(Secret::inline(url.into()));
-        Self::connect(&CoordinationSettings { redis_url, ca: None }, url, deployment, streams)
+        let settings = CoordinationSettings { redis_url, ca: None };
+        // Longer than a busy machine takes, for what is not about deadlines.
+        Self::connect(&settings, url, deployment, (streams, Duration::from_secs(10)))
+    }
+
+    /// A replica with the deadline of production.
+    pub(crate) fn strict(url: &str, deployment: &str) -> Self {
+        let settings = CoordinationSettings { redis_url: Some(Secret::inline(url.into())), ca: None };
+        Self::connect(&settings, url, deployment, (StreamSettings::default(), DEADLINE))
     }
 
     pub(crate) fn connect(
         settings: &CoordinationSettings,
         url: &str,
         deployment: &str,
-        streams: StreamSettings,
+        (streams, deadline): (StreamSettings, Duration),
     ) -> Self {
         let (tasks, metrics) = (Tasks::new(), Metrics::new());
         let deps = CoordinationDeps {
@@ -71,7 +82,7 @@ impl Replica {
             tasks: &tasks,
             metrics: &metrics,
         };
-        let coordination = Coordination::connect_with(settings, deps, streams.clone()).unwrap();
+        let coordination = Coordination::connect_within(settings, deps, streams.clone(), deadline).unwrap();
         let (url, deployment) = (url.to_owned(), deployment.to_owned());
         Self { coordination, metrics, tasks, streams, url, deployment }
     }

@@ -10,7 +10,7 @@ use tokio::{
 use super::CAPACITY;
 use crate::{
     CoordinationError,
-    server::{DEADLINE, Operation, Question, Server, message_text},
+    server::{Operation, Question, Server, message_text},
 };
 
 const CAPABILITY: &str = "mailbox";
@@ -32,7 +32,7 @@ impl RemoteMailbox {
     pub(super) async fn send(&self, to: &str, message: &[u8]) -> Result<(), CoordinationError> {
         let channel = self.channel(to);
         // A box that was closed here just now would still count. Waiting for it in vain does no harm.
-        let _ = timeout(DEADLINE, self.server.channels().left(&channel)).await;
+        let _ = timeout(self.server.deadline(), self.server.channels().left(&channel)).await;
         let mut publish = redis::cmd("PUBLISH");
         publish.arg(channel).arg(message_text(message));
         let receivers: u64 = self.server.ask(SEND, Question::Command(&publish)).await?;
@@ -44,14 +44,15 @@ impl RemoteMailbox {
 
     pub(super) async fn receive(&self, owner: &str) -> Result<RemoteInbox, CoordinationError> {
         self.server.reachable(RECEIVE).await?;
-        let deadline = Instant::now() + DEADLINE;
+        let patience = self.server.deadline();
+        let deadline = Instant::now() + patience;
         let (channel, token) = (self.channel(owner), self.token());
         let opened = self.server.channels().open(&channel, token.clone(), CAPACITY);
         // From here on dropping it closes the box, also when this is cancelled.
         let inbox = RemoteInbox { server: self.server.clone(), channel, token, messages: opened.messages };
         match timeout_at(deadline, opened.opened).await {
             Ok(Ok(())) => Ok(inbox),
-            _ => Err(RECEIVE.unavailable(format!("no answer within {DEADLINE:?}"))),
+            _ => Err(RECEIVE.unavailable(format!("no answer within {patience:?}"))),
         }
     }
 

@@ -9,7 +9,6 @@ use redis::{
 };
 use secrecy::ExposeSecret as _;
 
-use super::DEADLINE;
 use crate::{CoordinationSettings, SetupError};
 
 /// The longest that making a connection may take, with name look-up, TLS and authentication.
@@ -24,6 +23,8 @@ const IN_FLIGHT: usize = 4096;
 pub(super) struct Dialer {
     url: Secret,
     ca: Option<PathBuf>,
+    /// The longest that an answer may take.
+    deadline: Duration,
 }
 
 /// Why there is no connection.
@@ -37,9 +38,9 @@ pub(super) enum DialError {
 
 impl Dialer {
     /// Checks the settings without connecting.
-    pub(super) fn new(settings: &CoordinationSettings) -> Result<Self, SetupError> {
+    pub(super) fn new(settings: &CoordinationSettings, deadline: Duration) -> Result<Self, SetupError> {
         let url = settings.redis_url.clone().ok_or(SetupError::NoUrl)?;
-        let dialer = Self { url, ca: settings.ca.clone() };
+        let dialer = Self { url, ca: settings.ca.clone(), deadline };
         dialer.client()?;
         Ok(dialer)
     }
@@ -51,7 +52,7 @@ impl Dialer {
     ) -> Result<MultiplexedConnection, DialError> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT))
-            .set_response_timeout(Some(DEADLINE))
+            .set_response_timeout(Some(self.deadline))
             .set_pipeline_buffer_size(QUEUE)
             .set_concurrency_limit(IN_FLIGHT)
             .set_push_sender(move |info| {
@@ -102,12 +103,12 @@ mod tests {
 
     fn dialer(url: &str, ca: Option<PathBuf>) -> Result<Dialer, SetupError> {
         let redis_url = Some(Secret::inline(url.into()));
-        Dialer::new(&CoordinationSettings { redis_url, ca })
+        Dialer::new(&CoordinationSettings { redis_url, ca }, CONNECT)
     }
 
     #[test]
     fn an_unusable_setting_is_refused_before_anything_is_dialled() {
-        assert!(matches!(Dialer::new(&CoordinationSettings::default()), Err(SetupError::NoUrl)));
+        assert!(matches!(Dialer::new(&CoordinationSettings::default(), CONNECT), Err(SetupError::NoUrl)));
         for url in ["", "localhost", "http://h", "unix:///tmp/s", "redis://", "rediss://h/#insecure"] {
             let refused = dialer(url, None).unwrap_err();
             assert!(matches!(refused, SetupError::Malformed), "{url}: {refused:?}");

@@ -10,7 +10,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Connected, DEADLINE, Server, State, dial::Dialer};
+use super::{Connected, Server, State, dial::Dialer};
 
 /// The first and the longest pause after a failed attempt.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -98,10 +98,11 @@ impl Keeper {
                 () = self.server.inner.channels.changed() => self.follow_channels(&mut connection).await,
                 _ = ping.tick() => {
                     let ping = redis::cmd("PING");
-                    match timeout(DEADLINE, ping.exec_async(&mut connection)).await {
+                    let deadline = self.server.deadline();
+                    match timeout(deadline, ping.exec_async(&mut connection)).await {
                         Ok(Ok(())) => Ok(()),
                         Ok(Err(error)) => Err(error.to_string()),
-                        Err(_) => Err(format!("no answer to PING within {DEADLINE:?}")),
+                        Err(_) => Err(format!("no answer to PING within {deadline:?}")),
                     }
                 }
             };

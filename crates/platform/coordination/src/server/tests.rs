@@ -19,11 +19,20 @@ use crate::{
 };
 
 const MINUTE: Duration = Duration::from_mins(1);
+/// Several deadlines and what a busy machine delays, but no endless wait.
+const PATIENCE: Duration = Duration::from_secs(10);
 const A: Bytes = Bytes::from_static(b"a");
 
-async fn own() -> Option<(OwnServer, Replica)> {
+async fn patient() -> Option<(OwnServer, Replica)> {
     let server = OwnServer::start().await?;
     let replica = Replica::of(server.url(), "d");
+    replica.is_up().await;
+    Some((server, replica))
+}
+
+async fn strict() -> Option<(OwnServer, Replica)> {
+    let server = OwnServer::start().await?;
+    let replica = Replica::strict(server.url(), "d");
     replica.is_up().await;
     Some((server, replica))
 }
@@ -34,7 +43,7 @@ fn unavailable<T>(result: &Result<T, CoordinationError>) -> bool {
 
 #[tokio::test]
 async fn s0_14_an_emptied_redis_loses_what_it_held_and_everything_goes_on() {
-    let Some((_server, replica)) = own().await else { return };
+    let Some((_server, replica)) = patient().await else { return };
     let (map, leases) = (replica.coordination.ttl_map("m"), replica.coordination.leases());
     let (events, mailbox) = (replica.coordination.events(), replica.coordination.mailbox());
     let consumer = events.subscribe("t", "g", "1").await.unwrap();
@@ -61,7 +70,7 @@ async fn s0_14_an_emptied_redis_loses_what_it_held_and_everything_goes_on() {
 
 #[tokio::test]
 async fn s0_14_a_redis_that_died_and_came_back_is_used_again() {
-    let Some((mut server, replica)) = own().await else { return };
+    let Some((mut server, replica)) = strict().await else { return };
     let (map, events) = (replica.coordination.ttl_map("m"), replica.coordination.events());
     let mailbox = replica.coordination.mailbox();
     let consumer = events.subscribe("t", "g", "1").await.unwrap();
@@ -76,7 +85,7 @@ async fn s0_14_a_redis_that_died_and_came_back_is_used_again() {
     assert!(unavailable(&mailbox.send("owner", A).await));
     assert!(unavailable(&mailbox.receive("another").await));
     assert!(unavailable(&replica.coordination.leases().acquire("l", "a", MINUTE).await));
-    assert!(began.elapsed() < DEADLINE * 5, "{:?}", began.elapsed());
+    assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
     // Subscribing and waiting outlast the outage.
     let late = events.subscribe("t", "late", "1").await.unwrap();
     assert!(timeout(Duration::from_millis(100), consumer.next()).await.is_err());
@@ -96,13 +105,13 @@ async fn s0_14_a_redis_that_died_and_came_back_is_used_again() {
 
 #[tokio::test]
 async fn s0_14_a_redis_that_hangs_costs_a_deadline_and_then_nothing() {
-    let Some((server, replica)) = own().await else { return };
+    let Some((server, replica)) = strict().await else { return };
     let map = replica.coordination.ttl_map("m");
     map.put("k", A, MINUTE).await.unwrap();
     server.signal("STOP").await;
     let began = Instant::now();
     assert!(unavailable(&map.get("k").await));
-    assert!(began.elapsed() < DEADLINE * 3, "{:?}", began.elapsed());
+    assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
     replica.is_down().await;
     eventually("questions fail at once", async || {
         let began = Instant::now();
@@ -115,7 +124,7 @@ async fn s0_14_a_redis_that_hangs_costs_a_deadline_and_then_nothing() {
 
 #[tokio::test]
 async fn s0_14_a_cut_connection_is_not_seen_by_what_may_be_repeated() {
-    let Some((_server, replica)) = own().await else { return };
+    let Some((_server, replica)) = patient().await else { return };
     let (map, mailbox) = (replica.coordination.ttl_map("m"), replica.coordination.mailbox());
     let mut inbox = mailbox.receive("owner").await.unwrap();
     for n in 0..5 {
@@ -132,7 +141,7 @@ async fn s0_14_a_cut_connection_is_not_seen_by_what_may_be_repeated() {
 async fn a_process_starts_without_redis_and_is_ready_once_it_was_there() {
     let Some(mut server) = OwnServer::start().await else { return };
     server.kill().await;
-    let replica = Replica::of(server.url(), "d");
+    let replica = Replica::strict(server.url(), "d");
     let readiness = Readiness::new();
     replica.coordination.watch_health(readiness.check("redis"), &replica.tasks);
     let reason = || readiness.snapshot().pop().unwrap().reason.unwrap_or_default();
@@ -211,7 +220,7 @@ async fn a_user_of_redis_needs_the_prefix_and_nothing_dangerous() {
 
 #[tokio::test]
 async fn a_server_that_may_not_be_written_any_more_is_left() {
-    let Some((_server, replica)) = own().await else { return };
+    let Some((_server, replica)) = strict().await else { return };
     let map = replica.coordination.ttl_map("m");
     replica.command(&["REPLICAOF", "127.0.0.1", "1"]).await;
     assert!(unavailable(&map.put("k", A, MINUTE).await));
@@ -226,15 +235,15 @@ async fn a_name_that_leads_nowhere_is_an_error_and_not_a_wait() {
     if in_redis::url().is_none() {
         return;
     }
-    let replica = Replica::of(&format!("redis://127.0.0.1:{}", free_port()), "d");
+    let replica = Replica::strict(&format!("redis://127.0.0.1:{}", free_port()), "d");
     let began = Instant::now();
     assert!(unavailable(&replica.coordination.ttl_map("m").get("k").await));
-    assert!(began.elapsed() < DEADLINE * 2);
+    assert!(began.elapsed() < PATIENCE);
 }
 
 #[tokio::test]
 async fn after_shutdown_the_last_connection_serves_what_is_being_finished() {
-    let Some((_server, replica)) = own().await else { return };
+    let Some((_server, replica)) = strict().await else { return };
     let (map, mailbox) = (replica.coordination.ttl_map("m"), replica.coordination.mailbox());
     drop(mailbox.receive("gone").await.unwrap());
     replica.tasks.trigger_shutdown();
@@ -245,7 +254,7 @@ async fn after_shutdown_the_last_connection_serves_what_is_being_finished() {
     // Nobody keeps the channels any more, so it is not known whether the box is closed; only no time is lost.
     let _ = mailbox.send("gone", A).await;
     assert!(unavailable(&mailbox.receive("new").await));
-    assert!(began.elapsed() < DEADLINE * 3);
+    assert!(began.elapsed() < PATIENCE);
 }
 
 /// Certificates for localhost, signed by an authority of their own.
@@ -288,7 +297,8 @@ async fn tls_needs_the_authority_and_a_rotated_password_is_read_again() {
         redis_url: Some(Secret::file(&secret)),
         ca: ca.map(|ca| server.dir().join(ca)),
     };
-    let connect = |ca| Replica::connect(&settings(ca), server.url(), "d", StreamSettings::default());
+    let connect =
+        |ca| Replica::connect(&settings(ca), server.url(), "d", (StreamSettings::default(), DEADLINE));
 
     // The system's authorities do not vouch for it.
     let stranger = connect(None);
