@@ -69,7 +69,7 @@ impl Caller {
 /// Makes the gRPC answer for a refused token.
 pub(crate) fn unauthenticated(rejected: TokenRejected) -> Status {
     let code = if rejected.unavailable { Code::Unavailable } else { Code::Unauthenticated };
-    grpc_error(code, rejected.code, rejected.message)
+    grpc_error(code, rejected.code, rejected.to_string())
 }
 
 /// Turns the credentials of a request into a [`Caller`].
@@ -124,11 +124,10 @@ pub fn bearer_token(headers: &HeaderMap) -> Result<&str, TokenRejected> {
 pub fn challenge(resource: &ResourceUri, scopes: ScopeSet, rejected: TokenRejected) -> String {
     let metadata = resource.metadata_url();
     let scope = if scopes.is_empty() { String::new() } else { format!(", scope=\"{scopes}\"") };
-    let error = match rejected {
-        TokenRejected::MISSING => String::new(),
-        TokenRejected { message, .. } => {
-            format!(", error=\"invalid_token\", error_description=\"{message}\"")
-        }
+    let error = if rejected == TokenRejected::MISSING {
+        String::new()
+    } else {
+        format!(", error=\"invalid_token\", error_description=\"{rejected}\"")
     };
     format!("Bearer resource_metadata=\"{metadata}\"{scope}{error}")
 }

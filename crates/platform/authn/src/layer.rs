@@ -95,9 +95,9 @@ pub struct Http;
 impl Refusal for Http {
     fn refuse(&self, rejected: TokenRejected, audience: &ResourceUri) -> Response {
         if rejected.unavailable {
-            return problem(StatusCode::SERVICE_UNAVAILABLE, rejected.code, rejected.message, None);
+            return problem(StatusCode::SERVICE_UNAVAILABLE, rejected.code, rejected.to_string(), None);
         }
-        let mut response = problem(StatusCode::UNAUTHORIZED, rejected.code, rejected.message, None);
+        let mut response = problem(StatusCode::UNAUTHORIZED, rejected.code, rejected.to_string(), None);
         if let Ok(value) = HeaderValue::from_str(&challenge(audience, ScopeSet::EMPTY, rejected)) {
             response.headers_mut().insert(WWW_AUTHENTICATE, value);
         }

@@ -1,21 +1,52 @@
 //! Why a token is refused: one small table of stable codes.
 
+use std::fmt;
+
 /// Why an access token is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
+#[derive(Debug, Clone, Copy, thiserror::Error)]
 pub struct TokenRejected {
     /// The stable code that programs read.
     pub code: &'static str,
-    /// What is wrong and what to do, for a person.
+    /// What is wrong and what to do, for a person; the text of the whole says it more precisely where it can.
     pub message: &'static str,
     /// Whether nothing is wrong with the token: this verifier cannot decide now (503 instead of 401).
     pub unavailable: bool,
+    /// By how many seconds clocks differ, for [`Self::NOT_YET_VALID`] and [`Self::CLOCKS_DIFFER`]: positive if the
+    /// clock of the auth-server is ahead. The text names them.
+    pub skew_seconds: Option<i64>,
+}
+
+/// By the reason alone: how far clocks differ makes no other one.
+impl PartialEq for TokenRejected {
+    fn eq(&self, other: &Self) -> bool {
+        (self.code, self.unavailable) == (other.code, other.unavailable)
+    }
+}
+
+impl Eq for TokenRejected {}
+
+impl fmt::Display for TokenRejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.skew_seconds {
+            Some(seconds) if self.unavailable => write!(
+                f,
+                "the clock of the auth-server is {} s {} the clock of this service: set them right, then try again",
+                seconds.unsigned_abs(),
+                if seconds < 0 { "behind" } else { "ahead of" }
+            ),
+            Some(seconds) => write!(
+                f,
+                "the access token was issued {seconds} s in the future: check the clocks of gateway and auth-server"
+            ),
+            None => f.write_str(self.message),
+        }
+    }
 }
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident = $code:literal, $message:literal;)+) => {
         impl TokenRejected {
-            $($(#[$doc])* pub const $name: Self = Self { code: $code, message: $message, unavailable: false };)+
+            $($(#[$doc])* pub const $name: Self = Self { code: $code, message: $message, unavailable: false, skew_seconds: None };)+
         }
     };
 }
@@ -46,7 +77,7 @@ reasons! {
     /// Its time is over.
     EXPIRED = "token_expired", "the access token has expired: get a new one";
     /// Its time has not come.
-    NOT_YET_VALID = "token_not_yet_valid", "the access token is not valid yet: compare the clocks of the machines";
+    NOT_YET_VALID = "clock_skew", "the access token is not valid yet: check the clocks of gateway and auth-server";
     /// It, its grant or its subject's older tokens were revoked.
     REVOKED = "token_revoked", "the access token was revoked: sign in again";
     /// It is bound to a key that a bearer does not prove (RFC 9449 §7.1).
@@ -59,5 +90,18 @@ impl TokenRejected {
         code: "trust_stale",
         message: "the authorization server has not been heard of for too long: try again later",
         unavailable: true,
+        skew_seconds: None,
     };
+
+    /// The clock of the auth-server is so far from this one that no time of a token means anything.
+    pub const CLOCKS_DIFFER: Self = Self {
+        code: Self::NOT_YET_VALID.code,
+        message: "the clocks of this service and of the auth-server differ by too much: set them right, then try again",
+        unavailable: true,
+        skew_seconds: None,
+    };
+
+    pub(crate) const fn by(self, skew_seconds: i64) -> Self {
+        Self { skew_seconds: Some(skew_seconds), ..self }
+    }
 }

@@ -67,10 +67,12 @@ impl Verifier {
         let compact = Compact::split(token)?;
         let now = self.clock.now();
         let trust = self.trust.fresh(now, self.max_staleness)?;
+        self.check_clocks()?;
         let name = sha256(token);
         if let Some(known) = self.verified.get(&name) {
             let answer = known.check_again(&trust, audience, now);
-            if matches!(answer, Err(TokenRejected::EXPIRED | TokenRejected::REVOKED)) {
+            let ended = [TokenRejected::EXPIRED, TokenRejected::REVOKED];
+            if answer.as_ref().is_err_and(|rejected| ended.contains(rejected)) {
                 self.verified.invalidate(&name);
             }
             return answer;
@@ -96,6 +98,16 @@ impl Verifier {
         let now = self.clock.now();
         let trust = self.trust.fresh(now, self.max_staleness)?;
         check_current(principal, &trust, now)
+    }
+
+    /// With a clock that is behind, tokens and revocations would count for longer than they should.
+    fn check_clocks(&self) -> Result<(), TokenRejected> {
+        match self.trust.skew() {
+            Some(skew) if skew.num_seconds().abs() > LEEWAY_SECONDS => {
+                Err(TokenRejected::CLOCKS_DIFFER.by(skew.num_seconds()))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -167,9 +179,9 @@ fn check_claims(
     if claims.cnf.is_some() {
         return Err(TokenRejected::SENDER_CONSTRAINED);
     }
-    let soon = now.timestamp().saturating_add(LEEWAY_SECONDS);
-    if claims.iat > soon || claims.nbf.is_some_and(|nbf| nbf > soon) {
-        return Err(TokenRejected::NOT_YET_VALID);
+    let ahead = claims.iat.max(claims.nbf.unwrap_or(claims.iat)).saturating_sub(now.timestamp());
+    if ahead > LEEWAY_SECONDS {
+        return Err(TokenRejected::NOT_YET_VALID.by(ahead));
     }
     let principal = Principal::from_claims(claims).ok_or(TokenRejected::CLAIMS)?;
     check_current(&principal, trust, now)?;

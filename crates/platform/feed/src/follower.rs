@@ -1,6 +1,7 @@
 //! Following a watch stream.
 
 mod archive;
+mod clocks;
 mod session;
 
 use std::convert::Infallible;
@@ -13,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use self::archive::Archive;
+use self::clocks::Clocks;
 use self::session::Interrupted;
 use crate::backoff::Backoff;
 use crate::disk::DiskCopy;
@@ -42,6 +44,7 @@ pub struct Follower<C: FrameCodec> {
     status: FeedStatus,
     archive: Option<Archive>,
     backoff: Backoff,
+    clocks: Clocks,
     /// The revision to resume from; 0 asks for a snapshot.
     revision: i64,
 }
@@ -70,6 +73,7 @@ impl<C: FrameCodec> Follower<C> {
             status: FeedStatus::default(),
             archive: disk.map(|disk| Archive::new(name, disk)),
             backoff: Backoff::default(),
+            clocks: Clocks::default(),
             revision: 0,
         }
     }

@@ -1,5 +1,8 @@
 //! The frames of a watch stream, apart from any one proto package.
 
+use chrono::{DateTime, Utc};
+use prost_types::Timestamp;
+
 /// One message of a watch stream.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Frame<I> {
@@ -24,6 +27,8 @@ pub enum Frame<I> {
     Heartbeat {
         /// The revision.
         revision: i64,
+        /// What the server's clock showed, if it says.
+        sent_at: Option<DateTime<Utc>>,
     },
 }
 
@@ -40,6 +45,22 @@ pub trait FrameCodec: Send + Sync + 'static {
     fn encode(frame: Frame<Self::Item>) -> Self::Message;
     /// Names an item.
     fn key(item: &Self::Item) -> &str;
+}
+
+/// Writes a time as protobuf does.
+#[must_use]
+pub fn timestamp(moment: DateTime<Utc>) -> Timestamp {
+    Timestamp {
+        seconds: moment.timestamp(),
+        // Below two milliards even in a leap second.
+        nanos: i32::try_from(moment.timestamp_subsec_nanos()).unwrap_or_default(),
+    }
+}
+
+/// Reads a time that protobuf wrote; `None` if it is none.
+#[must_use]
+pub fn moment(timestamp: &Timestamp) -> Option<DateTime<Utc>> {
+    DateTime::from_timestamp(timestamp.seconds, u32::try_from(timestamp.nanos).ok()?)
 }
 
 /// Declares a [`FrameCodec`] for a watch stream whose messages have the usual shape.
@@ -86,7 +107,10 @@ macro_rules! frame_codec {
                     Wire::Begin(begin) => $crate::Frame::Begin { snapshot: begin.snapshot },
                     Wire::Put(put) => $crate::Frame::Put { items: put.items, removed: put.removed },
                     Wire::End(end) => $crate::Frame::End { revision: end.revision },
-                    Wire::Heartbeat(beat) => $crate::Frame::Heartbeat { revision: beat.revision },
+                    Wire::Heartbeat(beat) => {
+                        let sent_at = beat.sent_at.as_ref().and_then($crate::moment);
+                        $crate::Frame::Heartbeat { revision: beat.revision, sent_at }
+                    }
                 })
             }
 
@@ -101,7 +125,9 @@ macro_rules! frame_codec {
                     $crate::Frame::Begin { snapshot } => Wire::Begin(Begin { snapshot }),
                     $crate::Frame::Put { items, removed } => Wire::Put(Put { items, removed }),
                     $crate::Frame::End { revision } => Wire::End(End { revision }),
-                    $crate::Frame::Heartbeat { revision } => Wire::Heartbeat(Heartbeat { revision }),
+                    $crate::Frame::Heartbeat { revision, sent_at } => {
+                        Wire::Heartbeat(Heartbeat { revision, sent_at: sent_at.map($crate::timestamp) })
+                    }
                 };
                 Message { frame: Some(frame) }
             }
@@ -169,7 +195,8 @@ pub(crate) mod tests {
                 Frame::Begin { snapshot: true },
                 Frame::Put { items: vec![item], removed: vec!["gone".to_owned()] },
                 Frame::End { revision: 7 },
-                Frame::Heartbeat { revision: 8 },
+                Frame::Heartbeat { revision: 8, sent_at: DateTime::from_timestamp(1_800_000_000, 5) },
+                Frame::Heartbeat { revision: 9, sent_at: None },
             ] {
                 assert_eq!(C::decode(C::encode(frame.clone())), Some(frame));
             }

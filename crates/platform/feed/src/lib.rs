@@ -14,6 +14,6 @@ mod status;
 
 pub use disk::{DiskCopy, DiskError};
 pub use follower::{Batch, Follower};
-pub use frame::{Frame, FrameCodec};
+pub use frame::{Frame, FrameCodec, moment, timestamp};
 pub use publisher::{Changes, FeedSource, FeedStream, Watch, serve};
 pub use status::FeedStatus;

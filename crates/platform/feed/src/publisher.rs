@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use portico_process::Tasks;
 use prost::Message;
 use tokio::sync::{mpsc, watch};
@@ -41,6 +42,9 @@ pub struct Changes<I> {
 pub trait FeedSource<I>: Send + Sync + 'static {
     /// Reads what changed since a revision; everything if `since` is `None`, too long ago, or of the future.
     fn changes(&self, since: Option<i64>) -> impl Future<Output = Result<Changes<I>, Status>> + Send;
+
+    /// Tells the time, so that followers can compare their clocks.
+    fn now(&self) -> DateTime<Utc>;
 }
 
 /// What one watcher asked for.
@@ -110,13 +114,14 @@ impl<C: FrameCodec> Watcher<C> {
             }
             greeted = true;
             last = Some(revision);
-            self.wait(revision, &mut wake, &mut beat_at).await?;
+            self.wait(&*source, revision, &mut wake, &mut beat_at).await?;
         }
     }
 
     /// Sends heartbeats until there may be something new.
-    async fn wait(
+    async fn wait<S: FeedSource<C::Item>>(
         &self,
+        source: &S,
         revision: i64,
         wake: &mut watch::Receiver<i64>,
         beat_at: &mut Instant,
@@ -128,7 +133,7 @@ impl<C: FrameCodec> Watcher<C> {
                 () = self.sender.closed() => return Err(Gone::Left),
                 () = self.shutdown.cancelled() => return Err(Gone::Failed(ending())),
                 () = sleep_until(*beat_at) => {
-                    self.send(Frame::Heartbeat { revision }).await?;
+                    self.send(Frame::Heartbeat { revision, sent_at: Some(source.now()) }).await?;
                     *beat_at = Instant::now() + HEARTBEAT;
                 }
                 changed = wake.changed() => {

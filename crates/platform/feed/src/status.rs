@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 const NEVER: i64 = i64::MIN;
 
@@ -17,6 +17,8 @@ struct Inner {
     revision: AtomicI64,
     has_copy: AtomicBool,
     connected: AtomicBool,
+    /// Microseconds that the server's clock is ahead.
+    skew: AtomicI64,
 }
 
 impl Default for FeedStatus {
@@ -26,6 +28,7 @@ impl Default for FeedStatus {
             revision: AtomicI64::new(0),
             has_copy: AtomicBool::new(false),
             connected: AtomicBool::new(false),
+            skew: AtomicI64::new(NEVER),
         }))
     }
 }
@@ -57,6 +60,21 @@ impl FeedStatus {
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.0.connected.load(Ordering::Acquire)
+    }
+
+    /// Returns how far the server's clock is ahead of this one, negative if it is behind; to within the time that a
+    /// heartbeat takes.
+    #[must_use]
+    pub fn skew(&self) -> Option<TimeDelta> {
+        match self.0.skew.load(Ordering::Acquire) {
+            NEVER => None,
+            micros => Some(TimeDelta::microseconds(micros)),
+        }
+    }
+
+    pub(crate) fn set_skew(&self, skew: TimeDelta) {
+        // Out of range is further apart than any two clocks that matter.
+        self.0.skew.store(skew.num_microseconds().unwrap_or(i64::MAX), Ordering::Release);
     }
 
     pub(crate) fn confirm(&self, revision: i64, at: DateTime<Utc>) {

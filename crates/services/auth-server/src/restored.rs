@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn s0_30_a_follower_of_the_lost_database_gets_a_snapshot() {
+    async fn a_follower_of_the_lost_database_gets_a_snapshot() {
         for (label, db, _guard) in databases(crate::schema()).await {
             restored(&db, &sealer(1)).await.unwrap();
             let trust = Stores::new(&db).trust;
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn s0_30_a_ring_that_does_not_open_the_signing_keys_is_refused() {
+    async fn a_ring_that_does_not_open_the_signing_keys_is_refused() {
         const SQL: &str = "INSERT INTO signing_keys (kid, alg, public_jwk, private_sealed, created_at, activates_at) \
              VALUES ('k1', 'ES256', '{}', $1, $2, $2)";
         for (label, db, _guard) in databases(crate::schema()).await {

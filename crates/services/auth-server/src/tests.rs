@@ -8,6 +8,7 @@ mod harness;
 mod login;
 mod par;
 mod registration;
+mod replicas;
 mod revocation;
 mod service_accounts;
 mod site;

@@ -11,8 +11,10 @@ use crate::domain::secret::SecretRef;
 use crate::service::secrets::aad;
 use crate::store::audit;
 
-/// How far restored revisions and versions are ahead of the backup's: further than any that was given out and lost.
+/// How far the restored revision is ahead of the backup's: further than any that was given out and lost.
 const AHEAD: i64 = 1 << 32;
+/// The same for the versions of secrets, which people see and set by hand.
+const VERSIONS_AHEAD: i64 = 1_000_000;
 /// How many secrets are in memory at once.
 const BATCH: i64 = 100;
 
@@ -90,7 +92,7 @@ async fn renew_secrets(mut conn: Conn<'_>, sealer: &Sealer) -> Result<(), Restor
         let Some(last) = page.last() else { return Ok(()) };
         last.reference.as_str().clone_into(&mut after);
         for secret in page {
-            let version = secret.version + AHEAD;
+            let version = secret.version + VERSIONS_AHEAD;
             let value = renewed(sealer, &secret, version)?;
             on_tx!(conn.reborrow(), c => sqlx::query(RENEW)
                 .bind(secret.reference.as_str())

@@ -229,3 +229,6 @@ fn seat_name(seat: u8) -> String {
 fn text(bytes: Bytes) -> Option<String> {
     String::from_utf8(bytes.into()).ok()
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,5 +3,6 @@ pub(crate) mod document;
 mod fixture;
 mod listing;
 mod protocol;
+mod replicas;
 mod timing;
 mod upstream;

@@ -1,14 +1,19 @@
 //! Following the auth-server's trust stream.
 
 use std::convert::Infallible;
+use std::fmt;
 
+use chrono::TimeDelta;
 use portico_clock::SharedClock;
 use portico_feed::{Batch, DiskCopy, FeedStatus, Follower};
 use portico_process::{Readiness, Tasks};
 use portico_proto_auth as proto;
 use portico_proto_auth::trust_service_client::TrustServiceClient;
 use portico_proto_auth::{WatchTrustRequest, WatchTrustResponse};
+use portico_telemetry::Metrics;
 use portico_transport::Link;
+use prometheus_client::encoding::{EncodeMetric, MetricEncoder};
+use prometheus_client::metrics::MetricType;
 use tonic::{Status, Streaming};
 
 use super::{TrustChange, TrustHandle};
@@ -59,10 +64,35 @@ impl TrustHandle {
         tasks.spawn::<_, Infallible>("follow-trust", follower.run(open, token));
     }
 
+    /// How far the clock of the auth-server is ahead of this one, as far as its feed has told.
+    pub(crate) fn skew(&self) -> Option<TimeDelta> {
+        self.feed_status()?.skew()
+    }
+
+    /// Shows how far the clocks differ as `portico_trust_clock_skew_seconds`.
+    pub fn measure(&self, metrics: &Metrics) {
+        let help = "Seconds that the auth-server's clock is ahead; beyond 60 either way no token is accepted";
+        metrics.register("portico_trust_clock_skew_seconds", help, Skew(self.clone()));
+    }
+
     /// Returns how the feed fares, if one is followed: for metrics.
     #[must_use]
     pub fn feed_status(&self) -> Option<&FeedStatus> {
         self.inner.feed.get()
+    }
+}
+
+/// Read when it is shown.
+#[derive(Debug)]
+struct Skew(TrustHandle);
+
+impl EncodeMetric for Skew {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
+        encoder.encode_gauge(&self.0.skew().map_or(0, |skew| skew.num_seconds()))
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Gauge
     }
 }
 

@@ -302,13 +302,31 @@ fn a16_rs_23_times_are_checked_with_a_leeway_of_one_minute() {
         (json!({"iat": 1, "exp": 2}), "token_expired"),
         (json!({"iat": -2, "exp": -1}), "token_expired"),
         (json!({"nbf": now + 60}), "accepted"),
-        (json!({"nbf": now + 61}), "token_not_yet_valid"),
-        (json!({"nbf": i64::MAX}), "token_not_yet_valid"),
+        (json!({"nbf": now + 61}), "clock_skew"),
+        (json!({"nbf": i64::MAX}), "clock_skew"),
         (json!({"iat": now + 60}), "accepted"),
-        (json!({"iat": now + 61}), "token_not_yet_valid"),
+        (json!({"iat": now + 61}), "clock_skew"),
     ] {
         assert_eq!(world.with_claims(&fields), code, "{fields}");
     }
+}
+
+#[test]
+fn rs_23_a_token_of_another_time_says_by_how_many_seconds() {
+    let world = World::new();
+    let issued_after = |seconds: i64| {
+        let mut claims = world.issuer.claims(&world.issuer.user(), MCP, ScopeSet::EMPTY);
+        claims.iat += seconds;
+        claims.exp += seconds;
+        world.verifier.verify(&world.issuer.mint(&claims), MCP)
+    };
+    for seconds in [-45, 45] {
+        assert!(issued_after(seconds).is_ok(), "{seconds} s have no effect");
+    }
+    let refused = issued_after(118).unwrap_err();
+    assert_eq!((refused.code, refused.skew_seconds, refused.unavailable), ("clock_skew", Some(118), false));
+    let text = "the access token was issued 118 s in the future: check the clocks of gateway and auth-server";
+    assert_eq!(refused.to_string(), text);
 }
 
 #[test]

@@ -92,7 +92,7 @@ async fn a_failing_migration_undoes_the_whole_run() {
 }
 
 #[tokio::test]
-async fn s0_21_a_service_refuses_to_start_before_the_migrator_ran() {
+async fn s0_24_a_service_refuses_to_start_before_the_migrator_ran() {
     for (label, db, schema, _guard) in empty_databases(&NOTE).await {
         for found in [0, 1] {
             if found > 0 {

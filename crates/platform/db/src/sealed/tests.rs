@@ -76,7 +76,7 @@ fn rotate(path: &Path, keys: &KeyRing, rng: &SeededRng) {
 }
 
 #[tokio::test]
-async fn s0_31_a_rewrap_stops_anywhere_goes_on_and_leaves_nothing_behind() {
+async fn s0_29_a_rewrap_stops_anywhere_goes_on_and_leaves_nothing_behind() {
     for (label, db, _guard) in databases(&schema_with(POSTGRES, SQLITE)).await {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("keys.json");

@@ -7,7 +7,7 @@ use futures_util::{Stream, StreamExt};
 use tokio::time::{Instant, timeout, timeout_at};
 use tonic::Status;
 
-use super::{Batch, Follower};
+use super::{Batch, Clocks, Follower};
 use crate::frame::{Frame, FrameCodec};
 
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -50,6 +50,7 @@ impl<C: FrameCodec> Follower<C> {
             Err(_) => return Interrupted::OpenTimeout,
         };
         self.status.set_connected(true);
+        self.clocks = Clocks::default();
         match self.read(stream).await {
             Ok(never) => match never {},
             Err(interrupted) => interrupted,
@@ -109,7 +110,7 @@ impl<C: FrameCodec> Follower<C> {
                 let Pending { snapshot, items, removed } = batch;
                 self.apply_batch(Batch { snapshot, items, removed, revision });
             }
-            Frame::Heartbeat { revision } => {
+            Frame::Heartbeat { revision, sent_at } => {
                 if pending.is_some() {
                     return Err(Interrupted::Protocol("a heartbeat inside a batch"));
                 }
@@ -117,6 +118,9 @@ impl<C: FrameCodec> Follower<C> {
                     return Err(Interrupted::Protocol("a heartbeat before the first snapshot"));
                 }
                 self.confirm(revision.max(self.revision));
+                if let Some(sent_at) = sent_at {
+                    self.status.set_skew(self.clocks.compare(sent_at, self.clock.now()));
+                }
             }
         }
         Ok(())

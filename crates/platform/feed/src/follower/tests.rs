@@ -132,7 +132,7 @@ fn end(revision: i64) -> Frame<TrustItem> {
 }
 
 fn beat(revision: i64) -> Frame<TrustItem> {
-    Frame::Heartbeat { revision }
+    Frame::Heartbeat { revision, sent_at: None }
 }
 
 fn snapshot(revision: i64) -> Vec<Frame<TrustItem>> {

@@ -5,6 +5,7 @@ mod denials;
 mod fixture;
 mod grants;
 mod record;
+mod replicas;
 mod roles;
 mod sealing;
 mod trust;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use portico_authn::TrustFrames;
 use portico_db::StoreError;
 use portico_feed::{Changes, FeedSource, FeedStream, Watch};
@@ -63,5 +64,9 @@ impl TrustSource {
 impl FeedSource<proto::TrustItem> for TrustSource {
     async fn changes(&self, since: Option<i64>) -> Result<Changes<proto::TrustItem>, Status> {
         self.read(since).await.map_err(|error| RpcError::from(error).into())
+    }
+
+    fn now(&self) -> DateTime<Utc> {
+        self.app.clock.now()
     }
 }

@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn s0_16_seeding_a_service_account_again_or_twice_at_once_changes_nothing() {
+    async fn s0_22_seeding_a_service_account_again_or_twice_at_once_changes_nothing() {
         for (label, db, _guard) in databases(schema()).await {
             let tools = tools();
             let stores = prepared(&db, &tools).await;

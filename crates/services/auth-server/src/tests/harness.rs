@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::Router;
 use axum::body::Body;
@@ -12,7 +13,8 @@ use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use portico_clock::MockClock;
 use portico_coordination::Coordination;
-use portico_db::{Db, migrate};
+use portico_db::Db;
+use portico_db::testing::{Guard, databases};
 use portico_ids::SeededRng;
 use portico_oauth_types::AccessTokenClaims;
 use portico_outbound::{OutboundClient, OutboundLimits, OutboundPolicy};
@@ -43,12 +45,15 @@ pub(crate) const CALLBACK: &str = "https://client.example/callback";
 
 /// An auth-server with one administrator (`admin`) and two endpoints: `open` (public) and `closed` (private).
 pub(crate) struct Portico {
-    pub(crate) server: AuthServer,
+    /// The replicas: one unless a test asks for more.
+    pub(crate) servers: Vec<AuthServer>,
+    routers: Vec<Router>,
+    /// Which of them serves the next request.
+    turn: AtomicUsize,
     pub(crate) clock: MockClock,
     pub(crate) db: Db,
     pub(crate) tools: SeedTools,
-    router: Router,
-    _directory: tempfile::TempDir,
+    _guards: (Guard, tempfile::TempDir),
 }
 
 /// An answer, read whole.
@@ -94,6 +99,17 @@ impl Answer {
     }
 }
 
+fn endpoint(name: &str, visibility: Visibility) -> CatalogueItem {
+    CatalogueItem {
+        key: format!("endpoint/{name}"),
+        value: Some(Item::Endpoint(CatalogueEndpoint {
+            name: name.into(),
+            visibility: visibility.into(),
+            ..CatalogueEndpoint::default()
+        })),
+    }
+}
+
 pub(crate) fn form(pairs: &[(&str, &str)]) -> String {
     form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
 }
@@ -110,46 +126,77 @@ impl Portico {
 
     /// Starts with a client for requests to other hosts.
     pub(crate) async fn reaching(settings: AuthServerSettings, outbound: OutboundClient) -> Self {
+        let (_, db, guard) = databases(schema()).await.into_iter().next().unwrap();
+        Box::pin(Self::on(db, guard, 1, (settings, outbound))).await
+    }
+
+    /// On every database, two replicas without any stickiness: each request goes to the other one.
+    pub(crate) async fn replicated() -> Vec<(&'static str, Self)> {
+        let mut all = Vec::new();
+        for (label, db, guard) in databases(schema()).await {
+            let outbound = OutboundClient::new(OutboundPolicy::dev(), &OutboundLimits::default()).unwrap();
+            let portico = Box::pin(Self::on(db, guard, 2, (AuthServerSettings::default(), outbound))).await;
+            all.push((label, portico));
+        }
+        all
+    }
+
+    async fn on(
+        db: Db,
+        guard: Guard,
+        replicas: usize,
+        (settings, outbound): (AuthServerSettings, OutboundClient),
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let database = Db::sqlite_file(&directory.path().join("auth.db")).await.unwrap();
-        migrate(&database, schema()).await.unwrap();
         let start: DateTime<Utc> = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         let clock = MockClock::at(start);
         let rng = Arc::new(SeededRng::new(7));
         let tools = SeedTools { clock: Arc::new(clock.clone()), rng: rng.clone() };
         let password = Some(SecretString::from(PASSWORD));
-        seed(&database, &tools, AdministratorSeed { username: "admin".into(), password }).await.unwrap();
+        seed(&db, &tools, AdministratorSeed { username: "admin".into(), password }).await.unwrap();
         let keys = KeyRing::generate_file(&directory.path().join("keys"), &*rng).unwrap();
-        let deps = Dependencies {
-            clock: Arc::new(clock.clone()),
-            rng: rng.clone(),
-            db: database.clone(),
-            coordination: Coordination::in_process(Arc::new(clock.clone())),
-            sealer: Sealer::new(&keys, rng.clone()),
-            handles: HandleSealer::new(&keys, rng),
-            registry: Exchange::new().link("registry", PeerIdentity::new("auth-server")),
-            outbound,
-            metrics: Metrics::new(),
-            readiness: Readiness::new(),
-            tasks: Tasks::new(),
-        };
+        let coordination = Coordination::in_process(Arc::new(clock.clone()));
         let settings = AuthServerSettings { public_origin: ORIGIN.into(), ..settings };
-        let server = AuthServer::build(settings, deps).await.unwrap();
-        let endpoint = |name: &str, visibility: Visibility| CatalogueItem {
-            key: format!("endpoint/{name}"),
-            value: Some(Item::Endpoint(CatalogueEndpoint {
-                name: name.into(),
-                visibility: visibility.into(),
-                ..CatalogueEndpoint::default()
-            })),
+        let build = || async {
+            let deps = Dependencies {
+                clock: Arc::new(clock.clone()),
+                rng: rng.clone(),
+                db: db.clone(),
+                coordination: coordination.clone(),
+                sealer: Sealer::new(&keys, rng.clone()),
+                handles: HandleSealer::new(&keys, rng.clone()),
+                registry: Exchange::new().link("registry", PeerIdentity::new("auth-server")),
+                outbound: outbound.clone(),
+                metrics: Metrics::new(),
+                readiness: Readiness::new(),
+                tasks: Tasks::new(),
+            };
+            let server = Box::pin(AuthServer::build(settings.clone(), deps)).await.unwrap();
+            let items = vec![endpoint("open", Visibility::Public), endpoint("closed", Visibility::Private)];
+            server.app().catalogue.apply(true, items, &[]);
+            server
         };
-        let items = vec![endpoint("open", Visibility::Public), endpoint("closed", Visibility::Private)];
-        server.app().catalogue.apply(true, items, &[]);
-        Self { router: server.http(), server, clock, db: database, tools, _directory: directory }
+        // At once, as a deployment starts them.
+        let servers = if replicas == 1 {
+            vec![build().await]
+        } else {
+            let (first, second) = tokio::join!(build(), build());
+            vec![first, second]
+        };
+        let routers = servers.iter().map(AuthServer::http).collect();
+        Self { servers, routers, turn: AtomicUsize::new(0), clock, db, tools, _guards: (guard, directory) }
+    }
+
+    /// What every replica does now and then: looks for what the others have changed.
+    pub(crate) async fn look(&self) {
+        for server in &self.servers {
+            server.app().trust.refresh().await.unwrap();
+            server.app().keys.reload().await.unwrap();
+        }
     }
 
     pub(crate) fn app(&self) -> &Shared {
-        self.server.app()
+        self.servers[0].app()
     }
 
     pub(crate) fn advance(&self, by: Duration) {
@@ -159,7 +206,8 @@ impl Portico {
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
         let mut request = request;
         request.extensions_mut().insert(PeerAddr(SocketAddr::from(([192, 0, 2, 1], 4000))));
-        let response = self.router.clone().oneshot(request).await.unwrap();
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.routers.len();
+        let response = self.routers[turn].clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         let body = String::from_utf8(bytes.to_vec()).unwrap();

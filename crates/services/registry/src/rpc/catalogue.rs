@@ -24,7 +24,10 @@ impl CatalogueService for Registry {
         let (actor, message) = self.enter(request)?;
         let allowed = actor.service_among(&FOLLOWERS).map(drop);
         let outcome = allowed.map(|()| {
-            let source = Arc::new(CatalogueSource { db: self.service.db.clone() });
+            let source = Arc::new(CatalogueSource {
+                db: self.service.db.clone(),
+                clock: Arc::clone(&self.service.clock),
+            });
             let watch = Watch { source, since: message.since_revision, wake: self.service.wake.subscribe() };
             portico_feed::serve::<CatalogueFrames, _>(watch, &self.tasks)
         });

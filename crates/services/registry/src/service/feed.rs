@@ -1,5 +1,7 @@
 //! The catalogue as a feed: rows with a revision after the follower's, and tombstones.
 
+use chrono::{DateTime, Utc};
+use portico_clock::SharedClock;
 use portico_db::{Db, revision};
 use portico_feed::{Changes, FeedSource};
 use portico_proto_registry as proto;
@@ -26,6 +28,7 @@ portico_feed::frame_codec! {
 #[derive(Debug)]
 pub(crate) struct CatalogueSource {
     pub(crate) db: Db,
+    pub(crate) clock: SharedClock,
 }
 
 impl CatalogueSource {
@@ -57,5 +60,9 @@ impl CatalogueSource {
 impl FeedSource<proto::CatalogueItem> for CatalogueSource {
     async fn changes(&self, since: Option<i64>) -> Result<Changes<proto::CatalogueItem>, Status> {
         self.read(since).await.map_err(Status::from)
+    }
+
+    fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
     }
 }

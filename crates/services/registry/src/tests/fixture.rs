@@ -47,7 +47,7 @@ pub(super) struct Fixture {
     pub(super) clock: MockClock,
     ground: Ground,
     roles: Vec<(String, String)>,
-    guards: (Guard, tempfile::TempDir),
+    guards: (Option<Guard>, tempfile::TempDir),
 }
 
 /// What the replicas of one registry share.
@@ -66,11 +66,12 @@ pub(super) struct Replica {
     pub(super) routes: Routes,
     pub(super) tasks: Tasks,
     pub(super) metrics: Metrics,
+    pub(super) readiness: Readiness,
 }
 
 impl Ground {
     async fn replica(&self, settings: RegistrySettings) -> Replica {
-        let (tasks, metrics) = (Tasks::new(), Metrics::new());
+        let (tasks, metrics, readiness) = (Tasks::new(), Metrics::new(), Readiness::new());
         let deps = Dependencies {
             db: self.db.clone(),
             clock: Arc::new(self.clock.clone()),
@@ -82,11 +83,11 @@ impl Ground {
             outbound: OutboundClient::new(OutboundPolicy::default(), &OutboundLimits::default()).unwrap(),
             public_origin: "https://portico.test".parse().unwrap(),
             metrics: metrics.clone(),
-            readiness: Readiness::new(),
+            readiness: readiness.clone(),
             tasks: tasks.clone(),
         };
         let registry = Registry::build(settings, deps).await.unwrap();
-        Replica { routes: registry.rpc(), registry, tasks, metrics }
+        Replica { routes: registry.rpc(), registry, tasks, metrics, readiness }
     }
 }
 
@@ -138,19 +139,24 @@ pub(super) struct Clients {
 impl Fixture {
     pub(super) async fn new() -> Self {
         let (_, db, guard) = databases(schema()).await.into_iter().next().unwrap();
-        Self::on(db, guard).await
+        Self::on(db, Some(guard)).await
+    }
+
+    /// On a database that the test keeps itself.
+    pub(super) async fn over(db: Db) -> Self {
+        Self::on(db, None).await
     }
 
     /// One on every database that can be had, with its label.
     pub(super) async fn everywhere() -> Vec<(&'static str, Self)> {
         let mut all = Vec::new();
         for (label, db, guard) in databases(schema()).await {
-            all.push((label, Self::on(db, guard).await));
+            all.push((label, Self::on(db, Some(guard)).await));
         }
         all
     }
 
-    async fn on(db: Db, guard: Guard) -> Self {
+    async fn on(db: Db, guard: Option<Guard>) -> Self {
         install_crypto_provider();
         let clock = MockClock::at(chrono::DateTime::from_timestamp_micros(1_800_000_000_123_456).unwrap());
         let rng: SharedRng = Arc::new(SeededRng::new(7));
@@ -159,7 +165,7 @@ impl Fixture {
         let keys = KeyRing::generate_file(&dir.path().join("keys.json"), &*rng).unwrap();
         let coordination = Coordination::in_process(Arc::new(clock.clone()));
         let ground = Ground { db, clock, rng, coordination, keys, issuer };
-        let Replica { registry, routes, tasks, metrics } = ground.replica(RegistrySettings::default()).await;
+        let Replica { registry, routes, tasks, metrics, .. } = ground.replica(RegistrySettings::default()).await;
         let (db, clock, events) = (ground.db.clone(), ground.clock.clone(), ground.coordination.events());
         let guards = (guard, dir);
         Self { registry, routes, db, events, tasks, metrics, clock, ground, roles: Vec::new(), guards }

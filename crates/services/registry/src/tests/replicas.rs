@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use portico_coordination::Consumer;
-use portico_db::{on_db, scalar};
+use portico_db::testing::{OwnPostgres, connect};
+use portico_db::{migrate, on_db, scalar};
 use portico_proto_events::Event;
 use portico_proto_events::event::Payload;
 use portico_proto_registry as proto;
@@ -16,6 +17,7 @@ use tonic::service::interceptor::InterceptedService;
 use super::audit::record;
 use super::catalogue::{batch, watch_at};
 use super::fixture::*;
+use crate::schema;
 
 async fn next(consumer: &Consumer) -> Event {
     let delivery = timeout(Duration::from_secs(10), consumer.next()).await.unwrap().unwrap();
@@ -134,4 +136,49 @@ async fn a_new_secret_has_the_instances_that_refer_to_it_looked_at_again() {
     }
     assert!(revisions[0] < revisions[1], "set, then deleted");
     fixture.stop().await;
+}
+
+#[tokio::test]
+async fn s0_30_s2_30_a_restart_of_postgres_is_survived_without_losing_an_event() {
+    let Some(server) = OwnPostgres::start(None) else { return };
+    let db = connect(&server, "sslmode=prefer", schema()).await.unwrap();
+    migrate(&db, schema()).await.unwrap();
+    let mut fixture = Fixture::over(db).await;
+    let replica = fixture.replica().await;
+    replica.registry.spawn_tasks(&replica.tasks);
+    let ready = async |wanted: bool| {
+        let waiting = async {
+            while replica.readiness.is_ready() != wanted {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        assert!(timeout(Duration::from_secs(20), waiting).await.is_ok(), "never ready = {wanted}");
+    };
+    let consumer = fixture.events.subscribe(portico_proto_events::TOPIC, "test", "test").await.unwrap();
+    let mut frames = watch_at(&replica.routes, 0).await;
+    assert!(batch(&mut frames).await.snapshot);
+    let mut owner = Clients::of(&replica.routes, fixture.person(&["publisher"], WRITE));
+    ready(true).await;
+    owner.register("before").await;
+    next(&consumer).await;
+    let seen = batch(&mut frames).await.revision;
+    server.down();
+    ready(false).await;
+    assert!(owner.servers.register_server(registration("meanwhile")).await.is_err());
+    server.up();
+    ready(true).await;
+    owner.register("after").await;
+    let Some(Payload::ServerInstanceCreated(created)) = next(&consumer).await.payload else {
+        panic!("an event of the registration")
+    };
+    assert_eq!(created.spec.unwrap().server_name, "after");
+    // A follower that was cut off resumes where it was.
+    let missed = batch(&mut watch_at(&replica.routes, seen).await).await;
+    let servers = missed.items.into_iter().filter_map(|item| match item.value {
+        Some(proto::catalogue_item::Value::Server(server)) => Some(server.name),
+        _ => None,
+    });
+    assert!(!missed.snapshot);
+    assert_eq!(servers.collect::<Vec<_>>(), ["after"]);
+    replica.stop().await;
 }

@@ -231,18 +231,23 @@ impl Fixture {
     }
 
     pub(crate) fn start(&self, settings: WorkerSettings) {
+        self.start_as(7, settings, (&self.tasks, &self.metrics));
+    }
+
+    /// Starts one of several workers, each with a number and tasks of its own.
+    pub(crate) fn start_as(&self, number: u64, settings: WorkerSettings, (tasks, metrics): (&Tasks, &Metrics)) {
         let deps = Dependencies {
             clock: Arc::new(self.clock.clone()),
-            rng: Arc::new(SeededRng::new(7)),
+            rng: Arc::new(SeededRng::new(number)),
             coordination: self.coordination.clone(),
             registry: self.exchange.link("registry", PeerIdentity::new("worker")),
             outbound: OutboundClient::new(OutboundPolicy::dev(), &OutboundLimits::default()).unwrap(),
-            metrics: self.metrics.clone(),
+            metrics: metrics.clone(),
             readiness: self.readiness.clone(),
         };
         let worker = Worker::build(settings, deps).unwrap();
-        worker.spawn_tasks(&self.tasks);
-        worker.spawn_tasks(&self.tasks);
+        worker.spawn_tasks(tasks);
+        worker.spawn_tasks(tasks);
     }
 
     /// Puts an instance into the registry, without an event.
@@ -261,8 +266,7 @@ impl Fixture {
 
     /// The whole number on one line of the metrics page; 0 if there is none.
     pub(crate) fn metric(&self, name: &str) -> u64 {
-        let page = self.metrics.render();
-        page.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok()).unwrap_or_default()
+        metric(&self.metrics, name)
     }
 
     /// Asks everything to end and checks that it does so cleanly.
@@ -271,4 +275,10 @@ impl Fixture {
         let outcome = self.tasks.wait(Duration::from_secs(10)).await;
         assert!(outcome.is_clean() && outcome.aborted.is_empty(), "{outcome:?}");
     }
+}
+
+/// The whole number on one line of a metrics page; 0 if there is none.
+pub(crate) fn metric(metrics: &Metrics, name: &str) -> u64 {
+    let page = metrics.render();
+    page.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok()).unwrap_or_default()
 }

@@ -2,9 +2,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{TimeZone as _, Utc};
+use chrono::{DateTime, TimeZone as _, Utc};
 use futures_util::{Stream, StreamExt as _, stream};
-use portico_clock::MockClock;
+use portico_clock::{Clock as _, MockClock};
 use portico_feed::{Frame, FrameCodec as _};
 use portico_proto_auth::trust_service_server::{TrustService, TrustServiceServer};
 use portico_proto_auth::{TrustItem, WatchTrustResponse};
@@ -18,9 +18,10 @@ use crate::{DEFAULT_MAX_STALENESS, TokenRejected, Verifier};
 
 const MCP: &str = "https://portico.test/mcp";
 
-/// Sends one snapshot and then nothing.
+/// Sends one snapshot, and what its clock shows if it differs.
 struct AuthServer {
     items: Vec<TrustItem>,
+    shows: Option<DateTime<Utc>>,
 }
 
 #[tonic::async_trait]
@@ -36,7 +37,8 @@ impl TrustService for AuthServer {
             Frame::Put { items: self.items.clone(), removed: Vec::new() },
             Frame::End { revision: 7 },
         ];
-        let frames = frames.map(|frame| Ok(TrustFrames::encode(frame)));
+        let shown = self.shows.map(|sent_at| Frame::Heartbeat { revision: 7, sent_at: Some(sent_at) });
+        let frames = frames.into_iter().chain(shown).map(|frame| Ok(TrustFrames::encode(frame)));
         Ok(Response::new(Box::pin(stream::iter(frames).chain(stream::pending()))))
     }
 }
@@ -75,8 +77,13 @@ impl World {
     }
 
     fn auth_server(&self) -> Exchange {
+        self.auth_server_that_is(None)
+    }
+
+    fn auth_server_that_is(&self, seconds_ahead: Option<i64>) -> Exchange {
         let exchange = Exchange::new();
-        let server = TrustServiceServer::new(AuthServer { items: self.issuer.items() });
+        let shows = seconds_ahead.map(|seconds| self.clock.now() + TimeDelta::seconds(seconds));
+        let server = TrustServiceServer::new(AuthServer { items: self.issuer.items(), shows });
         exchange.serve("auth-server", Routes::new(server));
         exchange
     }
@@ -125,4 +132,33 @@ async fn a_service_that_never_heard_of_the_auth_server_is_not_ready() {
     assert!(!readiness.is_ready());
     tasks.trigger_shutdown();
     assert!(tasks.wait(Duration::from_secs(10)).await.is_clean());
+}
+
+#[tokio::test]
+async fn rs_23_clocks_that_differ_by_two_minutes_stop_every_token_and_by_less_than_one_none() {
+    let world = World::new();
+    let token = world.issuer.token(&world.issuer.user(), MCP, portico_oauth_types::ScopeSet::EMPTY);
+    for (seconds, text) in [
+        (45, ""),
+        (-45, ""),
+        (120, "the clock of the auth-server is 120 s ahead of the clock of this service"),
+        (-120, "the clock of the auth-server is 120 s behind the clock of this service"),
+    ] {
+        let run = world.start(&world.auth_server_that_is(Some(seconds))).await;
+        let metrics = Metrics::new();
+        run.trust.measure(&metrics);
+        while run.trust.skew().is_none() {
+            tokio::task::yield_now().await;
+        }
+        let shown = format!("portico_trust_clock_skew_seconds {seconds}\n");
+        assert!(metrics.render().contains(&shown), "{}", metrics.render());
+        match run.verifier.verify(&token, MCP) {
+            Ok(_) => assert_eq!(text, ""),
+            Err(refused) => {
+                assert!(!text.is_empty() && refused.to_string().starts_with(text), "{refused}");
+                assert_eq!((refused.code, refused.unavailable), ("clock_skew", true), "{seconds} s");
+            }
+        }
+        run.stop().await;
+    }
 }

@@ -46,7 +46,58 @@ pub(super) struct Fixture {
     pub(super) clock: MockClock,
     pub(super) tasks: Tasks,
     pub(super) root: PrincipalId,
-    guards: (Guard, tempfile::TempDir),
+    pub(super) server: AuthServer,
+    ground: Ground,
+    guards: (Option<Guard>, tempfile::TempDir),
+}
+
+/// What the replicas of one auth-server share.
+pub(super) struct Ground {
+    pub(super) db: Db,
+    pub(super) clock: MockClock,
+    pub(super) rng: SharedRng,
+    pub(super) coordination: Coordination,
+    pub(super) keys: KeyRing,
+}
+
+/// A process of its own, as far as the auth-server can tell.
+pub(super) struct Replica {
+    pub(super) server: AuthServer,
+    pub(super) routes: Routes,
+    pub(super) tasks: Tasks,
+    pub(super) readiness: Readiness,
+}
+
+impl Ground {
+    pub(super) async fn replica(&self) -> Replica {
+        let (tasks, readiness) = (Tasks::new(), Readiness::new());
+        let deps = Dependencies {
+            clock: Arc::new(self.clock.clone()),
+            rng: Arc::clone(&self.rng),
+            db: self.db.clone(),
+            coordination: self.coordination.clone(),
+            sealer: Sealer::new(&self.keys, Arc::clone(&self.rng)),
+            handles: HandleSealer::new(&self.keys, Arc::clone(&self.rng)),
+            registry: Exchange::new().link("registry", PeerIdentity::new("auth-server")),
+            outbound: OutboundClient::new(OutboundPolicy::dev(), &OutboundLimits::default()).unwrap(),
+            metrics: Metrics::new(),
+            readiness: readiness.clone(),
+            tasks: tasks.clone(),
+        };
+        let settings =
+            AuthServerSettings { public_origin: ORIGIN.to_owned(), ..AuthServerSettings::default() };
+        let server = AuthServer::build(settings, deps).await.unwrap();
+        server.app().catalogue.apply(true, vec![endpoint("time")], &[]);
+        Replica { routes: server.rpc(), server, tasks, readiness }
+    }
+}
+
+impl Replica {
+    pub(super) async fn stop(&self) {
+        self.tasks.trigger_shutdown();
+        let outcome = self.tasks.wait(Duration::from_secs(5)).await;
+        assert!(outcome.is_clean(), "{outcome:?}");
+    }
 }
 
 /// Puts credentials on a request as a listener or an in-process link would have.
@@ -91,19 +142,24 @@ impl Fixture {
     /// On SQLite only: for what does not depend on the database.
     pub(super) async fn new() -> Self {
         let (label, db, guard) = databases(schema()).await.into_iter().next().unwrap();
-        Self::on(label, &db, guard).await
+        Self::on(label, &db, Some(guard)).await
     }
 
     /// One for each database that can be had.
     pub(super) async fn all() -> Vec<Self> {
         let mut all = Vec::new();
         for (label, db, guard) in databases(schema()).await {
-            all.push(Self::on(label, &db, guard).await);
+            all.push(Self::on(label, &db, Some(guard)).await);
         }
         all
     }
 
-    async fn on(label: &'static str, db: &Db, guard: Guard) -> Self {
+    /// On a database that the test keeps itself.
+    pub(super) async fn over(db: &Db) -> Self {
+        Self::on("own", db, None).await
+    }
+
+    async fn on(label: &'static str, db: &Db, guard: Option<Guard>) -> Self {
         install_crypto_provider();
         let clock = MockClock::at(chrono::DateTime::from_timestamp_micros(1_800_000_000_123_456).unwrap());
         let shared: SharedClock = Arc::new(clock.clone());
@@ -113,27 +169,17 @@ impl Fixture {
         let tools = SeedTools { clock: Arc::clone(&shared), rng: Arc::clone(&rng) };
         let password = Some(SecretString::from("root's own password"));
         seed(db, &tools, AdministratorSeed { username: ROOT.to_owned(), password }).await.unwrap();
-        let tasks = Tasks::new();
-        let deps = Dependencies {
-            clock: Arc::clone(&shared),
-            rng: Arc::clone(&rng),
-            db: db.clone(),
-            coordination: Coordination::in_process(shared),
-            sealer: Sealer::new(&keys, Arc::clone(&rng)),
-            handles: HandleSealer::new(&keys, rng),
-            registry: Exchange::new().link("registry", PeerIdentity::new("auth-server")),
-            outbound: OutboundClient::new(OutboundPolicy::dev(), &OutboundLimits::default()).unwrap(),
-            metrics: Metrics::new(),
-            readiness: Readiness::new(),
-            tasks: tasks.clone(),
-        };
-        let settings =
-            AuthServerSettings { public_origin: ORIGIN.to_owned(), ..AuthServerSettings::default() };
-        let server = AuthServer::build(settings, deps).await.unwrap();
+        let coordination = Coordination::in_process(shared);
+        let ground = Ground { db: db.clone(), clock: clock.clone(), rng, coordination, keys };
+        let Replica { server, routes, tasks, .. } = ground.replica().await;
         let app = Arc::clone(server.app());
-        app.catalogue.apply(true, vec![endpoint("time")], &[]);
         let root = PrincipalId::User(app.stores.users.find(ROOT).await.unwrap().unwrap().id);
-        Self { label, app, routes: server.rpc(), clock, tasks, root, guards: (guard, dir) }
+        Self { label, app, server, routes, clock, tasks, root, ground, guards: (guard, dir) }
+    }
+
+    /// One more auth-server on the same database and coordination.
+    pub(super) async fn replica(&self) -> Replica {
+        self.ground.replica().await
     }
 
     /// The file of the key ring.
@@ -162,17 +208,7 @@ impl Fixture {
     }
 
     pub(super) fn clients(&self, caller: As) -> Clients {
-        let channel = InterceptedService::new(self.routes.clone(), caller);
-        Clients {
-            users: UserServiceClient::new(channel.clone()),
-            roles: RoleServiceClient::new(channel.clone()),
-            grants: GrantServiceClient::new(channel.clone()),
-            accounts: ServiceAccountServiceClient::new(channel.clone()),
-            apps: ClientServiceClient::new(channel.clone()),
-            keys: SigningKeyServiceClient::new(channel.clone()),
-            audit: AuditServiceClient::new(channel.clone()),
-            trust: TrustServiceClient::new(channel),
-        }
+        Clients::of(&self.routes, caller)
     }
 
     pub(super) async fn administrator(&self) -> Clients {
@@ -208,6 +244,20 @@ impl Fixture {
 }
 
 impl Clients {
+    pub(super) fn of(routes: &Routes, caller: As) -> Self {
+        let channel = InterceptedService::new(routes.clone(), caller);
+        Self {
+            users: UserServiceClient::new(channel.clone()),
+            roles: RoleServiceClient::new(channel.clone()),
+            grants: GrantServiceClient::new(channel.clone()),
+            accounts: ServiceAccountServiceClient::new(channel.clone()),
+            apps: ClientServiceClient::new(channel.clone()),
+            keys: SigningKeyServiceClient::new(channel.clone()),
+            audit: AuditServiceClient::new(channel.clone()),
+            trust: TrustServiceClient::new(channel),
+        }
+    }
+
     /// Creates a person with a password that is quick to give.
     pub(super) async fn user(&mut self, username: &str) -> proto::User {
         let request = proto::CreateUserRequest { username: username.to_owned(), ..Default::default() };

@@ -7,7 +7,7 @@ use tonic::service::interceptor::InterceptedService;
 use super::fixture::*;
 
 #[tokio::test]
-async fn s0_31_rotating_the_ring_rewraps_keys_and_answers_and_nobody_notices() {
+async fn s0_29_rotating_the_ring_rewraps_keys_and_answers_and_nobody_notices() {
     for fixture in Fixture::all().await {
         let label = fixture.label;
         let mut root = fixture.administrator().await;
