@@ -29,6 +29,7 @@ pub(crate) struct GatewayMetrics {
     pub(crate) audit_pending: Gauge,
     /// This replica and those that it hears of.
     pub(crate) replicas: Gauge,
+    pub(crate) sessions: Gauge,
     /// 1 while what replicas share does not answer.
     pub(crate) coordination_down: Gauge,
     pub(crate) letters_dropped: Counter,
@@ -96,6 +97,7 @@ impl GatewayMetrics {
             audit_dropped: Counter::default(),
             audit_pending: Gauge::default(),
             replicas: Gauge::default(),
+            sessions: Gauge::default(),
             coordination_down: Gauge::default(),
             letters_dropped: Counter::default(),
             upstream_sessions_closed: Counter::default(),
@@ -132,6 +134,11 @@ impl GatewayMetrics {
             "portico_gateway_replicas",
             "Gateways that this one hears of, itself included",
             self.replicas.clone(),
+        );
+        registry.register(
+            "portico_gateway_sessions",
+            "Sessions that were used on this gateway lately",
+            self.sessions.clone(),
         );
         registry.register(
             "portico_gateway_coordination_down",

@@ -141,10 +141,13 @@ impl Sessions {
         self.at_hand.forget(&session.id);
     }
 
-    /// Lets go of sessions that were not used here for long, and ends what stands open for those that have expired.
-    pub(crate) async fn look_at_idle(&self) {
+    /// Lets go of sessions that were not used here for long, and ends what stands open for those that have expired; tells
+    /// how many there were.
+    pub(crate) async fn look_at_idle(&self) -> usize {
         let now = self.clock.now();
-        for session in self.at_hand.all() {
+        let sessions = self.at_hand.all();
+        let count = sessions.len();
+        for session in sessions {
             if session.idle_for(now) < self.idle {
                 continue;
             }
@@ -156,9 +159,10 @@ impl Sessions {
             match self.shared.record(&session.id).await {
                 Ok(None) => self.end_here(&session),
                 Ok(Some(_)) => {}
-                Err(_) => return,
+                Err(_) => break,
             }
         }
+        count
     }
 
     /// Counts what a session takes; older ones of the same principal end where it takes too much.

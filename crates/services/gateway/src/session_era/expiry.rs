@@ -56,7 +56,10 @@ pub(crate) fn spawn(engine: &Arc<Engine>, tasks: &Tasks, mut ended: mpsc::Receiv
                         engine.replicas.tell_ended(&session.id);
                         close_upstreams(&engine, &session);
                     }
-                    _ = look.tick() => engine.sessions.look_at_idle().await,
+                    _ = look.tick() => {
+                        let sessions = engine.sessions.look_at_idle().await;
+                        engine.recorder.metrics.sessions.set(i64::try_from(sessions).unwrap_or(i64::MAX));
+                    }
                     _ = readers.tick() => engine.readers.let_go_of_slow(Instant::now()),
                 }
             }

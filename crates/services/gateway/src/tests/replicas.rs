@@ -342,3 +342,47 @@ async fn a_session_that_nobody_asks_for_costs_the_shared_map_nothing() {
     a.clock.advance(chrono::Duration::seconds(2));
     assert_eq!(a.in_session(&session, &call(11, "echo")).await.status, 404);
 }
+
+#[tokio::test]
+async fn s3_49_any_of_three_gateways_finds_what_runs_on_another_one() {
+    let (a, b) = two().await;
+    let c = a.replica(9);
+    c.meet();
+    for bench in [&a, &b, &c] {
+        bench.hears_of(2).await;
+    }
+    let session = a.initialize("2025-11-25").await;
+    let mut held = a.open(a.session_request(&session, &call(2, "hold"))).await.into_body();
+    let primed = id_of(&mut held, "").await;
+    let other = b.open(b.session_request(&session, &call(3, "hold"))).await;
+    drop(held);
+    let resumed = resume(&c, &session, &primed).await;
+    assert_eq!(c.in_session(&session, &cancelled(3)).await.status, 202);
+    assert!(!rest(other).await.text().contains("result"));
+    assert_eq!(c.in_session(&session, &cancelled(2)).await.status, 202);
+    let ended = rest(resumed).await;
+    assert!(ended.text().contains("progress") && !ended.text().contains("result"), "{}", ended.text());
+    let streams = [open_get(&a, &session).await, open_get(&b, &session).await];
+    assert_eq!(delete(&c, &session).await.status, 204);
+    for stream in streams {
+        rest(stream).await;
+    }
+    a.server.wait_for(|seen| seen.method == Method::DELETE).await;
+    for bench in [&a, &b, &c] {
+        assert_eq!(bench.in_session(&session, &call(4, "echo")).await.status, 404);
+    }
+    assert_eq!((deletes(&a), a.server.sessions()), (1, 0));
+}
+
+#[tokio::test]
+async fn a_session_that_has_just_expired_is_not_kept_by_the_agent_that_comes_back() {
+    let (a, b) = two_with(|settings| settings.sessions.idle_seconds = 60).await;
+    let session = a.initialize("2025-11-25").await;
+    a.clock.advance(chrono::Duration::seconds(90));
+    a.issuer.heartbeat();
+    // The other gateway has noticed, and its letter is under way.
+    assert!(b.engine().sessions.end_if_expired(&session).await.unwrap());
+    for bench in [&a, &b] {
+        assert_eq!(bench.in_session(&session, &call(1, "echo")).await.status, 404);
+    }
+}

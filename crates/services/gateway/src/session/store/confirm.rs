@@ -16,7 +16,16 @@ const RETRY: TimeDelta = TimeDelta::seconds(5);
 impl Sessions {
     /// Renews the session's time to live. It goes on while the map does not answer, and when the map was emptied.
     pub(super) async fn confirm(&self, session: &Session, now: DateTime<Utc>) -> Result<(), Refusal> {
-        let touched = match self.shared.touch(&session.id).await {
+        let found = if session.idle_for(now) < self.idle {
+            self.shared.touch(&session.id).await
+        } else {
+            // It may have expired just now: what stands in its place is not to be kept.
+            match self.shared.record(&session.id).await {
+                Ok(Some(_)) => self.shared.touch(&session.id).await,
+                found => found.map(|_| false),
+            }
+        };
+        let touched = match found {
             Ok(true) if !session.behind.load(Ordering::Relaxed) => Ok(()),
             Ok(true) => self.write_back(session).await,
             Ok(false) => match self.was_emptied(session).await {
