@@ -334,7 +334,9 @@ impl Deployment {
     }
 
     pub async fn cli_with_input(&self, arguments: &[&str], input: &str) -> Exit {
-        let file = self.plan.data.path().join("cli-ready.json");
+        // A restart has other ports.
+        let port = self.ready.origin.rsplit(':').next().unwrap_or_default().trim_end_matches('/');
+        let file = self.plan.data.path().join(format!("cli-ready-{port}.json"));
         if !file.exists() {
             write_ready(&file, &self.ready);
         }

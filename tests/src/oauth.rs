@@ -1,5 +1,7 @@
 //! What an OAuth client does, with a person at a [`Browser`]: discovery, registration, sign-in, consent, tokens.
 
+use std::time::Duration;
+
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -149,8 +151,20 @@ impl<'a> Person<'a> {
     }
 }
 
-/// Registers a client (RFC 7591 §3.1).
+/// Registers a client (RFC 7591 §3.1). Where scenarios share a limit, it comes back when it is told to.
 pub async fn register(deployment: &Deployment, metadata: &Value) -> Answer {
+    loop {
+        let answer = register_once(deployment, metadata).await;
+        if answer.status != 429 {
+            return answer;
+        }
+        let wait = answer.header("retry-after").and_then(|seconds| seconds.parse().ok());
+        tokio::time::sleep(Duration::from_secs(wait.expect("when to come back"))).await;
+    }
+}
+
+/// Tries to register a client, within the limit or not.
+pub async fn register_once(deployment: &Deployment, metadata: &Value) -> Answer {
     let mut headers = ::http::HeaderMap::new();
     headers.insert(::http::header::CONTENT_TYPE, ::http::HeaderValue::from_static("application/json"));
     let url = deployment.url("/oauth2/register");

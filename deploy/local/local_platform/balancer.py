@@ -37,6 +37,9 @@ http {{
   proxy_http_version 1.1;
   proxy_set_header Host $http_host;
   proxy_set_header Connection "";
+  # The services believe this header from the balancer only, so what a client says of itself is replaced.
+  proxy_set_header X-Forwarded-For $remote_addr;
+  grpc_set_header X-Forwarded-For $remote_addr;
   proxy_connect_timeout 2s;
   # Event streams are passed on as they come, and may be silent for long.
   proxy_buffering off;

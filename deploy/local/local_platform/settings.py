@@ -90,7 +90,9 @@ class Settings:
             "outbound": {"allow_private": True},
         }
         if service != "worker":
-            table |= {"public_origin": state.origin, "listen": address["listen"]}
+            # Whoever comes through the balancer is limited under an address of their own.
+            proxies = {"trusted_proxies": [f"{HOST}/32"]}
+            table |= {"public_origin": state.origin, "listen": address["listen"], "http": proxies}
         if "internal" in address:
             table |= {"internal_listen": address["internal"], "database": {"url": {"file": self.database_url}}}
         if service == "auth-server":

@@ -27,6 +27,7 @@ const FORGET: Duration = Duration::from_secs(10);
 #[derive(Debug, Deserialize)]
 struct State {
     ports: BTreeMap<String, u16>,
+    binaries: PathBuf,
     passwords: BTreeMap<String, String>,
 }
 
@@ -63,6 +64,12 @@ impl Platform {
     #[must_use]
     pub fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// A program of the platform.
+    #[must_use]
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.state.binaries.join(name)
     }
 
     #[must_use]

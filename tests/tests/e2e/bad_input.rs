@@ -1,6 +1,9 @@
 //! Nonsense and lies are refused before any server hears of them, with a code, a reason and a record.
 
+use std::time::Duration;
+
 use acceptance::deployment::{Deployment, Plan};
+use acceptance::eventually;
 use acceptance::mcp::{Session, Stateless, initialize};
 use acceptance::upstream::{Era, Upstream};
 use serde_json::json;
@@ -114,8 +117,16 @@ async fn rs_30_unknown_ended_and_missing_sessions_are_refused() {
     let wrong = session.caller.clone().with("mcp-protocol-version", "2025-03-26").post(list.clone()).await;
     refused_and_recorded(&deployment, &upstream, &wrong, (400, -32600, "version_mismatch")).await;
     assert!(session.caller.send(http::Method::DELETE).await.status.is_success());
-    let ended = session.caller.post(list).await;
-    refused(&ended, (404, -32600, "unknown_session"));
+    for gateway in deployment.replicas("gateway") {
+        let mut caller = deployment.caller_at(&gateway, "notes");
+        caller.headers.extend(session.caller.headers.clone());
+        let ended = async || {
+            let answer = caller.post(list.clone()).await;
+            (answer.status != 200).then_some(answer)
+        };
+        let ended = eventually(Duration::from_secs(2), "a session ends everywhere", ended).await;
+        refused(&ended, (404, -32600, "unknown_session"));
+    }
     for method in [http::Method::GET, http::Method::DELETE] {
         refused(&session.caller.send(method).await, (404, -32600, "unknown_session"));
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use acceptance::deployment::{Deployment, Own, Plan};
 use acceptance::eventually;
 use acceptance::mcp::{Caller, Session, Stateless, initialize};
-use acceptance::oauth::{CALLBACK, Ending, Person, register};
+use acceptance::oauth::{CALLBACK, Ending, Person, register, register_once};
 use acceptance::upstream::{Era, Upstream};
 use portico_proto_auth as auth;
 use serde_json::{Value, json};
@@ -145,12 +145,12 @@ async fn as_30_registration_and_sign_in_are_limited() {
     let metadata = json!({ "redirect_uris": [CALLBACK] });
     let mut statuses = Vec::new();
     for _ in 0..12 {
-        statuses.push(register(&deployment, &metadata).await);
+        statuses.push(register_once(&deployment, &metadata).await);
     }
     let limited = statuses.iter().find(|answer| answer.status == 429).expect("a limit on registration");
     assert!(limited.header("retry-after").is_some());
     let large = json!({ "redirect_uris": [CALLBACK], "client_name": "x".repeat(20_000) });
-    assert!(register(&deployment, &large).await.status.is_client_error());
+    assert!(register_once(&deployment, &large).await.status.is_client_error());
     deployment.stop().await;
 }
 

@@ -27,6 +27,8 @@ mod recovery;
 #[cfg(test)]
 mod revocation;
 #[cfg(test)]
+mod separate;
+#[cfg(test)]
 mod session_era;
 #[cfg(test)]
 mod startup;
