@@ -1,5 +1,7 @@
 //! Putting HTTP routes and gRPC services together.
 
+mod open_streams;
+
 use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::time::Duration;
@@ -93,10 +95,9 @@ pub fn grpc_routes(
         }
     }
     let health = HealthServer::new(ReadinessHealth { names, readiness });
-    Ok(services
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?)
-        .add_service(health))
+    let for_everybody =
+        Routes::new(reflection().build_v1()?).add_service(reflection().build_v1alpha()?).add_service(health);
+    Ok(merge_routes([services, open_streams::bounded(for_everybody)]))
 }
 
 /// Honours `grpc-timeout` (gRPC over HTTP/2, Requests) on the serving side and bounds it.

@@ -12,7 +12,7 @@ use prometheus_client::metrics::family::Family;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-/// How many refusals wait for their record; further ones are only counted.
+/// How many refusals of each kind wait for their record; further ones are only counted.
 const QUEUE: usize = 32;
 /// Pause between two records once the queue's worth of them was written at once: a flood fills no table.
 const PACE: Duration = Duration::from_secs(1);
@@ -41,6 +41,13 @@ struct Labels {
 #[derive(Debug, Clone)]
 pub struct PeerRefusals {
     counter: Family<Labels, Counter>,
+    services: Way,
+    strangers: Way,
+}
+
+/// The way of one kind of peer to its records.
+#[derive(Debug, Clone)]
+struct Way {
     queue: mpsc::Sender<RefusedPeer>,
     untold: Arc<AtomicU64>,
 }
@@ -48,7 +55,10 @@ pub struct PeerRefusals {
 /// Where reported refusals come out, at a pace that an audit can bear.
 #[derive(Debug)]
 pub struct RefusedPeers {
-    queue: mpsc::Receiver<RefusedPeer>,
+    /// Services that have shown who they are: whoever can reach the port can be a stranger as often as it likes, and
+    /// must not drown these.
+    services: mpsc::Receiver<RefusedPeer>,
+    strangers: mpsc::Receiver<RefusedPeer>,
     /// When the next record would be due if none had been saved up.
     due: Option<Instant>,
 }
@@ -59,19 +69,17 @@ impl PeerRefusals {
     pub fn new(metrics: &Metrics, metric: &str) -> (Self, RefusedPeers) {
         let counter = Family::default();
         metrics.register(metric, "Peers that were refused on the internal port, by reason", counter.clone());
-        let (sender, receiver) = mpsc::channel(QUEUE);
-        let refusals = Self { counter, queue: sender, untold: Arc::default() };
-        (refusals, RefusedPeers { queue: receiver, due: None })
+        let (services, from_services) = Way::new();
+        let (strangers, from_strangers) = Way::new();
+        let refused = RefusedPeers { services: from_services, strangers: from_strangers, due: None };
+        (Self { counter, services, strangers }, refused)
     }
 
     /// Counts a refusal and tells of it, unless too many wait already.
-    pub fn report(&self, mut refused: RefusedPeer) {
+    pub fn report(&self, refused: RefusedPeer) {
         self.count(refused.reason);
-        let untold = self.untold.swap(0, Ordering::Relaxed);
-        refused.untold = untold;
-        if self.queue.try_send(refused).is_err() {
-            self.untold.fetch_add(untold + 1, Ordering::Relaxed);
-        }
+        let way = if refused.service.is_some() { &self.services } else { &self.strangers };
+        way.send(refused);
     }
 
     /// Counts what says nothing about who may call, such as a connection that was closed before it began.
@@ -80,10 +88,29 @@ impl PeerRefusals {
     }
 }
 
+impl Way {
+    fn new() -> (Self, mpsc::Receiver<RefusedPeer>) {
+        let (queue, receiver) = mpsc::channel(QUEUE);
+        (Self { queue, untold: Arc::default() }, receiver)
+    }
+
+    fn send(&self, mut refused: RefusedPeer) {
+        let untold = self.untold.swap(0, Ordering::Relaxed);
+        refused.untold = untold;
+        if self.queue.try_send(refused).is_err() {
+            self.untold.fetch_add(untold + 1, Ordering::Relaxed);
+        }
+    }
+}
+
 impl RefusedPeers {
-    /// Waits for the next refusal to record: a queue's worth at once, then one a second.
+    /// Waits for the next refusal to record: a queue's worth at once, then one a second; services before strangers.
     pub async fn next(&mut self) -> Option<RefusedPeer> {
-        let refused = self.queue.recv().await?;
+        let refused = tokio::select! {
+            biased;
+            refused = self.services.recv() => refused?,
+            refused = self.strangers.recv() => refused?,
+        };
         let now = Instant::now();
         let burst = PACE * u32::try_from(QUEUE).unwrap_or(u32::MAX);
         let due = self.due.map_or(now, |due| due.max(now));
@@ -107,6 +134,17 @@ mod tests {
             reason: "certificate_missing",
             untold: 0,
         }
+    }
+
+    #[tokio::test]
+    async fn s3_60_strangers_do_not_drown_a_service_that_calls_what_is_not_its_own() {
+        let (refusals, mut refused) = PeerRefusals::new(&Metrics::new(), "portico_test_refused_peers");
+        for _ in 0..100 {
+            refusals.report(stranger());
+        }
+        let worker = RefusedPeer { service: Some("worker".to_owned()), ..stranger() };
+        refusals.report(worker.clone());
+        assert_eq!(refused.next().await, Some(worker));
     }
 
     #[tokio::test(start_paused = true)]

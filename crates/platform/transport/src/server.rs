@@ -4,6 +4,7 @@ mod connection;
 mod executor;
 mod forwarded;
 mod limits;
+mod unproven;
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -22,6 +23,7 @@ use self::connection::{Connection, Times};
 use self::executor::TrackedExecutor;
 use self::forwarded::TrustedProxies;
 pub use self::limits::HttpLimits;
+use self::unproven::Unproven;
 use crate::tls::ServerTls;
 
 /// How long accepting pauses when the process has no file descriptor left.
@@ -50,6 +52,7 @@ impl Server {
         let executor = TrackedExecutor::new(tracker.clone(), self.abort.clone());
         let builder = Arc::new(http_builder(&self.limits, executor, self.tls.as_ref()));
         let permits = Arc::new(Semaphore::new(self.limits.max_connections()));
+        let unproven = Unproven::new(self.limits.max_connections());
         let proxies = TrustedProxies::new(&self.limits.trusted_proxies);
         // Routes are shared between connections once they have their state.
         let app: Router = self.app.clone().with_state(());
@@ -59,6 +62,7 @@ impl Server {
                 builder: builder.clone(),
                 address,
                 proxies: proxies.clone(),
+                place: unproven.enter(),
                 times: Times::new(&self.limits),
                 draining: self.draining.clone(),
                 shutdown: self.shutdown.clone(),

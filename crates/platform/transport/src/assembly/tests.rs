@@ -102,6 +102,39 @@ async fn health_follows_readiness() {
     assert_eq!(unknown.code(), Code::NotFound);
 }
 
+/// Health of a process that is ready, as anybody reaches it.
+fn health() -> HealthClient<crate::Link> {
+    let readiness = Readiness::new();
+    readiness.check("database").ready();
+    let set = tonic_health::pb::FILE_DESCRIPTOR_SET;
+    let exchange = crate::Exchange::new();
+    exchange.serve("registry", grpc_routes(&[set], Routes::default(), readiness).unwrap());
+    HealthClient::new(exchange.link("registry", crate::PeerIdentity::new("anybody")))
+}
+
+#[tokio::test]
+async fn streams_that_need_no_token_are_few() {
+    let mut client = health();
+    let mut streams = Vec::new();
+    for _ in 0..open_streams::MOST_STREAMS {
+        streams.push(client.watch(ask("")).await.unwrap().into_inner());
+    }
+    let refused = client.watch(ask("")).await.unwrap_err();
+    assert_eq!(reason_of(&refused).as_deref(), Some("too_many_streams"));
+    // Who only asks is answered, and whoever leaves makes room.
+    client.check(ask("")).await.unwrap();
+    streams.pop();
+    client.watch(ask("")).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_needs_no_token_ends_after_a_while() {
+    let mut stream = health().watch(ask("")).await.unwrap().into_inner();
+    let began = tokio::time::Instant::now();
+    while let Ok(Some(_)) = stream.message().await {}
+    assert_eq!(began.elapsed().as_secs(), 300);
+}
+
 #[tokio::test]
 async fn problem_body_is_json() {
     let headers = HeaderMap::new();

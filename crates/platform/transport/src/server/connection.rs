@@ -26,6 +26,7 @@ use tower::Service as _;
 use super::executor::TrackedExecutor;
 use super::forwarded::TrustedProxies;
 use super::limits::HttpLimits;
+use super::unproven::Place;
 use crate::peer::{PeerAddr, PeerIdentity};
 use crate::tls::ServerTls;
 
@@ -38,6 +39,7 @@ pub(super) struct Connection {
     pub(super) builder: Arc<auto::Builder<TrackedExecutor>>,
     pub(super) address: SocketAddr,
     pub(super) proxies: TrustedProxies,
+    pub(super) place: Place,
     pub(super) times: Times,
     pub(super) draining: CancellationToken,
     pub(super) shutdown: CancellationToken,
@@ -78,16 +80,25 @@ enum Due {
 }
 
 impl Connection {
-    /// Serves the connection to its end; after shutdown only the requests that are in flight.
+    /// Serves the connection to its end; after shutdown only the requests that are in flight. One that has sent no
+    /// request yet may have to make room for another.
     pub(super) async fn serve(self, stream: TcpStream, tls: Option<ServerTls>) {
-        let Some(tls) = tls else { return self.serve_http(TokioIo::new(stream), None).await };
-        match tokio::time::timeout(self.times.tls_handshake, tls.accept(stream)).await {
-            Ok(Ok((stream, identity))) => self.serve_http(TokioIo::new(stream), identity).await,
-            Ok(Err(error)) => {
+        // In a box of its own each, so that a plain connection has no room for what TLS needs.
+        let Some(tls) = tls else { return Box::pin(self.serve_http(TokioIo::new(stream), None)).await };
+        let cut = self.place.cut();
+        let accepted = tokio::time::timeout(self.times.tls_handshake, Box::pin(tls.accept(stream)));
+        match cut.run_until_cancelled(accepted).await {
+            Some(Ok(Ok((stream, identity)))) => {
+                Box::pin(self.serve_http(TokioIo::new(stream), identity)).await;
+            }
+            Some(Ok(Err(error))) => {
                 tracing::info!(peer.address = %self.address, %error, "a TLS connection was refused");
                 tls.report(&error, self.address);
             }
-            Err(_) => tracing::info!(peer.address = %self.address, "a TLS handshake took too long"),
+            Some(Err(_)) => tracing::info!(peer.address = %self.address, "a TLS handshake took too long"),
+            None => {
+                tracing::debug!(peer.address = %self.address, "a silent connection made room for another");
+            }
         }
     }
 
@@ -96,7 +107,8 @@ impl Connection {
         I: Read + Write + Unpin + Send + 'static,
     {
         let (times, began) = (self.times, Instant::now());
-        let seen = Arc::new(Seen::default());
+        let cut = self.place.cut();
+        let seen = Arc::new(Seen::new(self.place));
         let service = Requests {
             app: self.app,
             address: self.address,
@@ -140,6 +152,10 @@ impl Connection {
                     }
                     return;
                 }
+                () = cut.cancelled() => {
+                    tracing::debug!(peer.address = %self.address, "a silent connection made room for another");
+                    return;
+                }
                 () = alarm.as_mut(), if due != Due::Nothing => match due {
                     Due::FirstRequest if !seen.requested.load(Ordering::Relaxed) => {
                         tracing::debug!(peer.address = %self.address, "a connection sent no request in time");
@@ -173,11 +189,20 @@ impl Connection {
 }
 
 /// What a connection and its requests tell one another.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Seen {
+    place: Place,
     requested: AtomicBool,
     http2: AtomicBool,
     draining: AtomicBool,
+}
+
+impl Seen {
+    const fn new(place: Place) -> Self {
+        let (requested, http2, draining) =
+            (AtomicBool::new(false), AtomicBool::new(false), AtomicBool::new(false));
+        Self { place, requested, http2, draining }
+    }
 }
 
 /// Hands the requests of one connection to the routes, with what the connection knows about its peer.
@@ -197,7 +222,9 @@ impl hyper::service::Service<Request<Incoming>> for Requests {
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let http2 = request.version() == Version::HTTP_2;
-        self.seen.requested.store(true, Ordering::Relaxed);
+        if !self.seen.requested.swap(true, Ordering::Relaxed) {
+            self.seen.place.prove();
+        }
         if http2 {
             self.seen.http2.store(true, Ordering::Relaxed);
         }

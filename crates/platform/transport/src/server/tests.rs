@@ -82,6 +82,24 @@ async fn connections_over_the_limit_wait_for_a_free_place() {
 }
 
 #[tokio::test]
+async fn a_flood_of_silent_connections_keeps_nobody_out() {
+    let server = serve(HttpLimits { max_connections: 8, ..HttpLimits::default() });
+    let mut used = TcpStream::connect(server.address).await.unwrap();
+    ask_again(&mut used).await;
+    let mut flood = Vec::new();
+    for _ in 0..40 {
+        let mut silent = TcpStream::connect(server.address).await.unwrap();
+        silent.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n").await.unwrap();
+        flood.push(silent);
+    }
+    let newcomer = exchange(&server, "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    let answer = tokio::time::timeout(Duration::from_secs(10), newcomer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    // Who has sent a request is not cut for those who send none.
+    ask_again(&mut used).await;
+}
+
+#[tokio::test]
 async fn s3_47_shutdown_finishes_requests_in_flight_and_accepts_no_more() {
     let mut server = serve(HttpLimits::default());
     let mut stream = TcpStream::connect(server.address).await.unwrap();
