@@ -17,6 +17,7 @@ use portico_launch::{
 use portico_proto_auth::FILE_DESCRIPTOR_SET;
 use portico_sealing::{HandleSealer, KeyRing, Sealer};
 use portico_transport::{HttpLimits, ReservedAddress, ServerTls};
+use url::Url;
 
 pub use settings::{PeerSettings, Settings};
 
@@ -27,6 +28,7 @@ pub struct AuthServerProgram;
 /// The auth-server's settings, checked.
 #[derive(Debug)]
 pub struct Plan {
+    origin: Url,
     listen: SocketAddr,
     internal_listen: SocketAddr,
     data_dir: PathBuf,
@@ -75,6 +77,7 @@ impl Program for AuthServerProgram {
         let start_wait = settings.process.start_wait();
         let plan = || {
             Some(Plan {
+                origin: origin?,
                 listen: settings.listen,
                 internal_listen: settings.internal_listen,
                 data_dir: data_dir?,
@@ -106,6 +109,7 @@ impl Program for AuthServerProgram {
         let db = database(&plan.database, schema(), plan.start_wait, ground).await?;
         let own = OwnPlaces::default()
             .listeners([address.local_addr(), for_peers.local_addr(), ground.admin])
+            .origin(&plan.origin)
             .peer(&plan.registry)
             .store(plan.coordination.url(), 6379)
             .store(plan.database.url.as_ref(), 5432);

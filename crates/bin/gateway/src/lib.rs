@@ -91,6 +91,7 @@ impl Program for GatewayProgram {
             Started { public: Some(address.local_addr()), internal: None, data_dir: Some(data_dir) };
         let own = OwnPlaces::default()
             .listeners([address.local_addr(), ground.admin])
+            .origin(&plan.gateway.public_origin)
             .peer(&plan.registry)
             .peer(&plan.auth_server)
             .store(plan.coordination.url(), 6379);

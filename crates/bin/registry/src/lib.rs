@@ -105,6 +105,7 @@ impl Program for RegistryProgram {
         let db = database(&plan.database, schema(), plan.start_wait, ground).await?;
         let own = OwnPlaces::default()
             .listeners([address.local_addr(), for_peers.local_addr(), ground.admin])
+            .origin(&plan.origin)
             .peer(&plan.auth_server)
             .store(plan.coordination.url(), 6379)
             .store(plan.database.url.as_ref(), 5432);

@@ -19,6 +19,8 @@ const RESOLVE_LIMIT: Duration = Duration::from_secs(2);
 pub struct OwnPlaces {
     sockets: Vec<SocketAddr>,
     hosts: Vec<(String, u16)>,
+    /// Names behind whose addresses there may be others as well, such as those of a shared ingress.
+    fronts: Vec<(String, u16)>,
 }
 
 impl OwnPlaces {
@@ -34,6 +36,19 @@ impl OwnPlaces {
     pub fn peer(mut self, peer: &Peer) -> Self {
         for (host, port) in peer.hosts() {
             self.add(host, port);
+        }
+        self
+    }
+
+    /// Adds where everybody reaches the deployment: a server that is Portico itself would call itself without end.
+    #[must_use]
+    pub fn origin(mut self, origin: &Url) -> Self {
+        let port = origin.port_or_known_default().unwrap_or_default();
+        match origin.host() {
+            Some(Host::Domain(name)) => self.fronts.push((name.to_owned(), port)),
+            Some(Host::Ipv4(ip)) => self.sockets.push(SocketAddr::new(ip.into(), port)),
+            Some(Host::Ipv6(ip)) => self.sockets.push(SocketAddr::new(ip.into(), port)),
+            None => {}
         }
         self
     }
@@ -83,7 +98,7 @@ pub async fn outbound(settings: &OutboundSettings, mut own: OwnPlaces) -> Result
         allow: settings.allow.clone(),
         allow_private: settings.allow_private,
         deny_addrs: own.sockets,
-        deny_hosts: own.hosts,
+        deny_hosts: [own.hosts, own.fronts].concat(),
         exempt_addrs: Vec::new(),
     };
     OutboundClient::new(policy, &settings.limits)
@@ -106,7 +121,9 @@ mod tests {
             .listeners(["127.0.0.1:9090".parse().unwrap()])
             .peer(&peer)
             .store(Some(&url), 5432)
-            .store(Some(&redis), 6379);
+            .store(Some(&redis), 6379)
+            .origin(&"https://portico.example".parse().unwrap())
+            .origin(&"http://127.0.0.1:8080".parse().unwrap());
         let settings = OutboundSettings { allow_private: true, ..OutboundSettings::default() };
         let client = outbound(&settings, own).await.unwrap();
         for own in [
@@ -115,6 +132,10 @@ mod tests {
             "http://10.1.2.3:5432",
             "http://127.0.0.1:7000",
         ] {
+            let refused = client.policy().parse_url(own).unwrap_err();
+            assert_eq!(refused.reason, RefusalReason::AddressOwn, "{own}");
+        }
+        for own in ["https://portico.example/mcp", "http://localhost:8080/demo/mcp"] {
             let refused = client.policy().parse_url(own).unwrap_err();
             assert_eq!(refused.reason, RefusalReason::AddressOwn, "{own}");
         }
