@@ -219,6 +219,38 @@ async fn a_user_of_redis_needs_the_prefix_and_nothing_dangerous() {
 }
 
 #[tokio::test]
+async fn s0_14_a_redis_without_memory_refuses_what_is_new_and_goes_on_with_what_it_has() {
+    let Some((_server, replica)) = patient().await else { return };
+    let (map, events) = (replica.coordination.ttl_map("m"), replica.coordination.events());
+    let consumer = events.subscribe("t", "g", "1").await.unwrap();
+    map.put("k", A, MINUTE).await.unwrap();
+    for key in ["1", "2"] {
+        events.publish("t", key, A).await.unwrap();
+    }
+    replica.command(&["CONFIG", "SET", "maxmemory-policy", "noeviction", "maxmemory", "1"]).await;
+
+    let refused = map.put("another", A, MINUTE).await;
+    assert!(unavailable(&refused), "{refused:?}");
+    assert!(unavailable(&events.publish("t", "3", A).await));
+    assert_eq!(map.get("k").await.unwrap(), Some(A));
+    for key in ["1", "2"] {
+        let event = consumer.next().await.unwrap();
+        assert_eq!(event.key, key);
+        consumer.ack(event.id).await.unwrap();
+    }
+    let (limiter, key) = (replica.coordination.rate_limiter(), LimitKey::new("principal", "p"));
+    let limit = Limit { per_minute: 1, burst: 50 };
+    for _ in 0..50 {
+        limiter.try_acquire(&key, limit, SystemClock.now()).unwrap();
+        tokio::task::yield_now().await;
+    }
+
+    replica.command(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    events.publish("t", "3", A).await.unwrap();
+    assert_eq!(consumer.next().await.unwrap().key, "3");
+}
+
+#[tokio::test]
 async fn a_server_that_may_not_be_written_any_more_is_left() {
     let Some((_server, replica)) = strict().await else { return };
     let map = replica.coordination.ttl_map("m");
