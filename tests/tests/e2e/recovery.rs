@@ -72,16 +72,15 @@ async fn after_losing_everything_a_backup_and_the_key_ring_bring_it_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn s0_29_rotating_the_key_ring_under_load_fails_no_call_and_loses_nothing() {
-    let upstream = Upstream::start(Era::Stateless).await;
+    let upstream = Upstream::start(Era::Session).await;
     let deployment = Plan::new().own(Own::Restart).start().await;
     let password = furnish(&deployment, &upstream).await;
-    let agent = Stateless::new(&deployment.usable("notes").await);
+    let session = Session::open(&deployment.usable("notes").await).await;
     let ring = deployment.data_dir().join("keys.json").display().to_string();
     let rotate = ["--json", "keys", "rotate", "--sealing", "--file", &ring, "--settle", "6"];
     let calling = async {
         loop {
-            let answer = agent.ask("tools/call", &json!({ "name": "echo", "arguments": {} })).await;
-            assert_eq!(answer.status, 200, "{}", answer.text());
+            session.call("echo", &json!({})).await;
             // Below the rate that one principal may have.
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

@@ -14,7 +14,7 @@ use crate::store::audit;
 /// How far the restored revision is ahead of the backup's: further than any that was given out and lost.
 const AHEAD: i64 = 1 << 32;
 /// The same for the versions of secrets, which people see and set by hand.
-const VERSIONS_AHEAD: i64 = 1_000_000;
+const VERSIONS_AHEAD: i64 = 10_000_000;
 /// How many secrets are in memory at once.
 const BATCH: i64 = 100;
 

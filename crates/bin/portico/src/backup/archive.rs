@@ -105,8 +105,15 @@ pub(crate) fn canaries(sealer: &Sealer) -> BTreeMap<String, String> {
 
 impl Trailer {
     pub(crate) fn new(sha256: String, rows: u64, keys: BTreeMap<String, u64>, sealer: &Sealer) -> Self {
-        let seal = STANDARD.encode(sealer.seal(&place("seal", &sha256), CANARY));
-        Self { sha256, rows, keys, seal }
+        let mut trailer = Self { sha256, rows, keys, seal: String::new() };
+        trailer.seal = STANDARD.encode(sealer.seal(&place("seal", &trailer.content()), CANARY));
+        trailer
+    }
+
+    /// What the seal is good for: all that the trailer says.
+    fn content(&self) -> String {
+        let keys = self.keys.iter().map(|(key, rows)| format!(" {key}={rows}"));
+        format!("{} {}{}", self.sha256, self.rows, keys.collect::<String>())
     }
 }
 
@@ -133,7 +140,7 @@ pub(crate) fn check_ring(header: &Header, trailer: &Trailer, sealer: &Sealer) ->
         }
     }
     let seal = STANDARD.decode(&trailer.seal).context("the backup's seal is not base64")?;
-    sealer.open(&place("seal", &trailer.sha256), &seal).map(drop).context(
+    sealer.open(&place("seal", &trailer.content()), &seal).map(drop).context(
         "the backup's seal does not open: it was changed, or made without this deployment's key ring",
     )
 }

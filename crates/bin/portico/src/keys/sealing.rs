@@ -49,15 +49,17 @@ impl Rotation {
         };
         let what = format!("seals with {key}");
         self.wait_for(&keepers, &what, |sealing| sealing.current == key).await?;
-        let mut report = Vec::new();
+        let (mut report, mut unreadable) = (Vec::new(), 0);
         for keeper in &keepers {
             let done = self.rewrap(keeper, &key, output).await?;
+            unreadable += done.unreadable;
             report.push(json!({ "service": keeper.name(), "rewrapped": done.rewrapped, "unreadable": done.unreadable }));
         }
         let answer = json!({ "sealing_key": key, "services": report });
         output.value(&answer, || {
+            let rest = if unreadable == 0 { "every row" } else { "every row that opens" };
             format!(
-                "{key} seals from now on and holds every row\n`portico keys prune --file {}` removes the keys before it, \
+                "{key} seals from now on and holds {rest}\n`portico keys prune --file {}` removes the keys before it, \
                  24 hours from now",
                 self.file.display()
             )

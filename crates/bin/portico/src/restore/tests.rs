@@ -134,7 +134,7 @@ async fn a_lost_data_directory_is_restored_from_its_backup_and_its_key_ring() {
         after.close().await;
     }
     let registry = Db::sqlite_file(&target.join("registry.db")).await.unwrap();
-    assert_eq!(count(&registry, "SELECT COUNT(*) FROM secrets WHERE version > 4294967296").await, 250);
+    assert_eq!(count(&registry, "SELECT COUNT(*) FROM secrets WHERE version = 10000003").await, 250);
     registry.close().await;
     assert_eq!(
         std::fs::read(target.join("dev.json")).unwrap(),
@@ -347,4 +347,19 @@ async fn a_backup_of_sqlite_becomes_a_postgres_deployment_whose_backup_restores_
     registry.close().await;
     let drop = format!("DROP DATABASE {name} WITH (FORCE)");
     sqlx::raw_sql(sqlx::AssertSqlSafe(drop)).execute(&server).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_trailer_that_says_less_than_it_said_is_refused() {
+    let lived = Lived::new().await;
+    let backup = lived.back_up().await;
+    let text = std::fs::read_to_string(&backup).unwrap();
+    let (content, trailer) = text.trim_end().rsplit_once('\n').unwrap();
+    let mut trailer: serde_json::Value = serde_json::from_str(trailer).unwrap();
+    trailer["keys"] = json!({});
+    std::fs::write(&backup, format!("{content}\n{trailer}\n")).unwrap();
+    let target = tempfile::tempdir().unwrap();
+    let places = data_dir(&target.path().join("data"), Some(lived.path("keys.json")));
+    let refused = restore(&backup, places, false).await.unwrap_err().to_string();
+    assert!(refused.contains("seal does not open"), "{refused}");
 }
