@@ -22,6 +22,6 @@ put redis-url "redis://portico:$(random)@redis:6379"
 password=$(sed 's#^redis://portico:##;s#@.*##' "$dir/redis-url")
 # Without a password there is only the answer that the health check asks for.
 put redis-users "user default on nopass -@all +ping
-user portico on #$(printf %s "$password" | sha256sum | cut -d' ' -f1) ~* &* +@all -@admin"
+user portico on #$(printf %s "$password" | sha256sum | cut -d' ' -f1) ~portico:* &portico:* +@all -@admin -@dangerous"
 put administrator-password "$(random)"
 echo "The secrets are in $dir; the administrator's password is in administrator-password."

@@ -74,8 +74,9 @@ class Composition:
 
     def make_networks(self):
         for name, network in COMPOSE["networks"].items():
-            internal = ["--internal"] if network.get("internal") else []
-            self.podman("network", "create", *internal, f"portico-{name}")
+            options = ["--internal"] if network.get("internal") else []
+            options += [f"--subnet={self.filled(c['subnet'])}" for c in network.get("ipam", {}).get("config", [])]
+            self.podman("network", "create", *options, f"portico-{name}")
             (found,) = json.loads(self.podman("network", "inspect", f"portico-{name}").stdout)
             self.gateways[name] = found["subnets"][0]["gateway"]
         self.variables["PORTICO_OUTBOUND"] = f"{self.gateways['outside']}/32"

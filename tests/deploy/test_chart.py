@@ -301,7 +301,7 @@ def test_metrics_are_read_from_every_replica():
 def test_the_notes_say_what_to_do_next():
     files = helm_python.Chart.load(str(CHART)).render(values("minimal"), name="portico", namespace="prod")
     (notes,) = [text for path, text in files.items() if path.endswith("NOTES.txt")]
-    for said in ["https://portico.example.org", "portico login", "networkPolicy.ingressFrom is empty"]:
+    for said in ["https://portico.example.org", "portico login", "networkPolicy.ingressFrom is empty", "trustedProxies is empty"]:
         assert said in notes
 
 

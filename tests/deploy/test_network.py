@@ -162,6 +162,14 @@ def test_s1_03_the_ingress_shares_one_origin_out():
         assert (ports[kind]["port"], ports[kind]["targetPort"]) == (port, "http")
 
 
+def test_clients_addresses_are_believed_from_the_ingress_only():
+    for service in SERVICES:
+        http = release("full").settings(service).get("http")
+        public = GRAPH["services"][service].get("public")
+        assert http == ({"trusted_proxies": ["10.244.0.0/16"]} if public else None)
+        assert "http" not in release("minimal").settings(service)
+
+
 def test_s1_02_tls_ends_at_the_ingress():
     web, grpc = release("full").one("Ingress", "")["spec"], release("full").one("Ingress", "grpc")["spec"]
     assert web["tls"] == [{"secretName": "portico-tls", "hosts": ["portico.example.org"]}]

@@ -47,6 +47,10 @@ data_dir: /var/lib/portico/data
 public_origin: {{ $root.Values.publicOrigin | quote }}
 listen: "0.0.0.0:{{ $graph.ports.public }}"
 {{- end }}
+{{- if and $node.public $root.Values.trustedProxies }}
+http:
+  trusted_proxies: {{ $root.Values.trustedProxies | toJson }}
+{{- end }}
 {{- if $node.internal }}
 internal_listen: "0.0.0.0:{{ $graph.ports.internal }}"
 {{- end }}
