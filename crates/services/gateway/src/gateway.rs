@@ -211,7 +211,7 @@ impl Gateway {
         if let Some(expired) = expired {
             expiry::spawn(engine, tasks, expired);
         }
-        replicas::spawn(engine, tasks);
+        replicas::spawn(engine, tasks, self.readiness.check("replicas"));
     }
 }
 

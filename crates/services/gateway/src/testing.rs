@@ -154,7 +154,7 @@ impl Bench {
 
     /// Runs what keeps a gateway in touch with others.
     pub(crate) fn meet(&self) {
-        crate::replicas::spawn(self.engine(), &self.tasks);
+        crate::replicas::spawn(self.engine(), &self.tasks, Readiness::new().check("replicas"));
     }
 
     /// Waits until this gateway hears of so many others.

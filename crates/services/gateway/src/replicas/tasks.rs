@@ -2,7 +2,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use portico_process::Tasks;
+use portico_process::{ReadinessCheck, Tasks};
 use tokio_util::sync::CancellationToken;
 
 use super::{box_of, inbox, locked};
@@ -17,7 +17,9 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// Receives and sends letters, and keeps the list of replicas, until shutdown has been asked for and no call is left whose
 /// agent could come back, or cancel it, elsewhere.
-pub(crate) fn spawn(engine: &Arc<Engine>, tasks: &Tasks) {
+///
+/// Ready once others can write to it, so that its first call is found from elsewhere, or once that has failed.
+pub(crate) fn spawn(engine: &Arc<Engine>, tasks: &Tasks, ready: ReadinessCheck) {
     let drained = CancellationToken::new();
     let (watched, shutdown, token) = (Arc::clone(engine), tasks.shutdown_token(), drained.clone());
     tasks.spawn::<_, Infallible>("watch-calls", async move {
@@ -30,7 +32,7 @@ pub(crate) fn spawn(engine: &Arc<Engine>, tasks: &Tasks) {
     });
     let (reader, token) = (Arc::clone(engine), drained.clone());
     tasks.spawn::<_, Infallible>("read-letters", async move {
-        token.run_until_cancelled(read(&reader)).await;
+        token.run_until_cancelled(read(&reader, ready)).await;
         Ok(())
     });
     let unsent = locked(&engine.replicas.unsent).take();
@@ -57,10 +59,12 @@ pub(crate) fn spawn(engine: &Arc<Engine>, tasks: &Tasks) {
     });
 }
 
-async fn read(engine: &Arc<Engine>) {
+async fn read(engine: &Arc<Engine>, ready: ReadinessCheck) {
     let mut told = false;
     loop {
-        match engine.replicas.mailbox.receive(&box_of(&engine.replicas.id)).await {
+        let inbox = engine.replicas.mailbox.receive(&box_of(&engine.replicas.id)).await;
+        ready.ready();
+        match inbox {
             Ok(mut inbox) => {
                 told = false;
                 while let Some(letter) = inbox.next().await {
@@ -100,8 +104,7 @@ async fn say_alive(engine: &Arc<Engine>) {
 
 /// Puts back what a shared map that was emptied has lost.
 async fn restore(engine: &Arc<Engine>) -> Result<(), portico_coordination::CoordinationError> {
-    if engine.sessions.look_for_loss().await? {
-        let restored = engine.sessions.restore().await?;
+    if let Some(restored) = engine.sessions.restore_if_lost().await? {
         tracing::warn!(restored, "the shared map was emptied; sessions at hand were put back");
     }
     Ok(())

@@ -2,7 +2,7 @@ mod confirm;
 mod shared;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -45,6 +45,8 @@ pub(crate) struct Sessions {
     clock: SharedClock,
     replica: Arc<str>,
     idle: TimeDelta,
+    /// The filling of the shared map that was last seen to have what is at hand here; 0 before that.
+    restored: AtomicU64,
 }
 
 /// What sessions are made of.
@@ -70,7 +72,8 @@ impl Sessions {
         let wheel = Wheel::new(map.clone(), Arc::clone(&replica));
         let shared = Shared::new(map, leases, handles, (idle, trusted), Arc::clone(&replica));
         let at_hand = AtHand::new(per_principal);
-        (Self { shared, at_hand, wheel, ended, rng, clock, replica, idle }, receiver)
+        let restored = AtomicU64::new(0);
+        (Self { shared, at_hand, wheel, ended, rng, clock, replica, idle, restored }, receiver)
     }
 
     pub(crate) async fn create(&self, record: Record) -> Result<Arc<Session>, Refusal> {

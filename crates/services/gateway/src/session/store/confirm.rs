@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::future::try_join_all;
 use portico_coordination::CoordinationError;
 
 use super::{Sessions, unknown};
@@ -12,6 +13,8 @@ use crate::session::{Session, UpstreamSession};
 
 /// How long a replica goes on with what it has while the map does not answer, before it asks again.
 const RETRY: TimeDelta = TimeDelta::seconds(5);
+/// Sessions that are put back at the same time.
+const AT_ONCE: usize = 32;
 
 impl Sessions {
     /// Renews the session's time to live. It goes on while the map does not answer, and when the map was emptied.
@@ -44,7 +47,7 @@ impl Sessions {
                 session.trust_until(now + self.shared.trusted);
             }
             Err(error) => {
-                tracing::warn!(error = %error, "a session goes on without the shared map");
+                tracing::debug!(error = %error, "a session goes on without the shared map");
                 session.behind.store(true, Ordering::Relaxed);
                 session.trust_until(now + RETRY);
             }
@@ -59,25 +62,33 @@ impl Sessions {
         Ok(session.behind.load(Ordering::Relaxed) || (seen != 0 && seen != epoch))
     }
 
-    /// Tells whether the map was emptied since it was last asked.
-    pub(crate) async fn look_for_loss(&self) -> Result<bool, CoordinationError> {
-        let before = self.shared.epoch();
-        let now = self.shared.read_epoch(&*self.rng).await?;
-        Ok(before != 0 && before != now)
-    }
-
-    /// Puts back what the map lost and this replica still knows. Races with other replicas end well: whoever comes first
-    /// counts.
-    pub(crate) async fn restore(&self) -> Result<usize, CoordinationError> {
-        let (now, mut restored) = (self.clock.now(), 0);
-        for session in self.at_hand.all() {
-            let lost = session.epoch.load(Ordering::Relaxed) != self.shared.epoch();
-            if lost && !session.ended.is_cancelled() && session.idle_for(now) < self.idle {
-                self.write_back(&session).await?;
-                restored += 1;
+    /// Puts back what this replica still knows if the map was emptied; tells of how many sessions. Races with other
+    /// replicas end well: whoever comes first counts.
+    pub(crate) async fn restore_if_lost(&self) -> Result<Option<usize>, CoordinationError> {
+        let (before, epoch) =
+            (self.restored.load(Ordering::Relaxed), self.shared.read_epoch(&*self.rng).await?);
+        let lost = before != 0 && before != epoch;
+        let mut restored = 0;
+        if lost {
+            let (now, all) = (self.clock.now(), self.at_hand.all());
+            let is_lost = |session: &&Arc<Session>| {
+                session.epoch.load(Ordering::Relaxed) != epoch
+                    && !session.ended.is_cancelled()
+                    && session.idle_for(now) < self.idle
+            };
+            let sessions: Vec<_> = all.iter().filter(is_lost).collect();
+            restored = sessions.len();
+            for part in sessions.chunks(AT_ONCE) {
+                let mut writes = Vec::with_capacity(part.len());
+                for session in part {
+                    writes.push(self.write_back(session));
+                }
+                try_join_all(writes).await?;
             }
         }
-        Ok(restored)
+        // Not before all is there: what fails is tried again.
+        self.restored.store(epoch, Ordering::Relaxed);
+        Ok(lost.then_some(restored))
     }
 
     /// Writes what the map may lack of a session.
