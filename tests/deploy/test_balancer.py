@@ -54,7 +54,8 @@ class Answer(http.server.BaseHTTPRequestHandler):
         checked = self.path == "/readyz"
         self.send_response(503 if checked and not self.server.ready else 200)
         self.end_headers()
-        self.wfile.write(b"" if checked else json.dumps({"service": self.server.name}).encode())
+        said = {"service": self.server.name, "client": self.headers.get_all("X-Forwarded-For")}
+        self.wfile.write(b"" if checked else json.dumps(said).encode())
 
     def log_message(self, *arguments):
         pass
@@ -120,6 +121,19 @@ def test_s1_03_paths_reach_their_service(balanced):
     # An endpoint's name may begin like a path of another service.
     for path in ["/mcp", "/demo/mcp", "/login-tools/mcp", "/v0x/mcp", "/.well-known/oauth-protected-resource/mcp"]:
         assert fetch(origin, path) == "gateway", path
+
+
+def test_a_client_says_nothing_about_its_own_address(balanced):
+    origin, _ = balanced
+    request = urllib.request.Request(f"{origin}/login", headers={"X-Forwarded-For": "192.0.2.1"})
+    with urllib.request.urlopen(request, timeout=5) as answer:
+        assert json.load(answer)["client"] == ["127.0.0.1"]
+
+
+def test_what_needs_no_token_is_not_reached_from_outside(balanced):
+    origin, _ = balanced
+    for path in ["/grpc.health.v1.Health/Watch", "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"]:
+        assert fetch(origin, path) == "gateway", "which has no such path"
 
 
 def test_s0_30_a_replica_that_drains_or_is_gone_gets_nothing(balanced):
