@@ -63,8 +63,8 @@ struct PruneArguments {
     /// The key ring's file (of `portico dev`: keys.json in its data directory)
     #[arg(long, value_name = "FILE")]
     file: PathBuf,
-    /// Keep keys that have been retired for less: what agents bring back may still be sealed with them
-    #[arg(long, value_name = "HOURS", default_value_t = 24)]
+    /// Keep keys that have been retired for less: agents bring back ids of tasks for 30 days
+    #[arg(long, value_name = "HOURS", default_value_t = 720)]
     keep: u32,
 }
 

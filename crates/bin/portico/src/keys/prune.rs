@@ -1,24 +1,31 @@
 //! Removing retired keys of the ring.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use chrono::TimeDelta;
 use portico_clock::{Clock as _, SystemClock};
 use portico_sealing::{KeyAge, KeyRing};
+use secrecy::{ExposeSecret as _, SecretSlice};
 use serde_json::{Value, json};
 
 use super::services::{Keeper, Sealing, ask_all, keepers};
 use crate::connection::Connection;
+use crate::connection::login_file::write_private;
 use crate::output::Output;
+
+/// How long a replica may be behind with reading the ring, before rows are counted a second time.
+const BEHIND: Duration = Duration::from_secs(10);
 
 pub(super) async fn run(file: &Path, keep_hours: u32, connection: &Connection, output: Output) -> Result<()> {
     let keepers = keepers(connection.api().await?);
     let ring = KeyRing::load(file)?;
-    let found = ask_all(&keepers, &ring).await?;
     every_service_seals_with(&ring, &keepers).await?;
+    // Counted after that, so that rows which a replica has just sealed with an old key are among them.
+    let found = ask_all(&keepers, &ring).await?;
     let oldest = SystemClock.now() - TimeDelta::hours(keep_hours.into());
-    let (mut rows, mut used): (Vec<Value>, _) = (Vec::new(), Vec::new());
+    let (mut rows, mut used, mut useless): (Vec<Value>, Vec<String>, Vec<String>) = Default::default();
     for key in ring.keys() {
         let KeyAge::Retired { since } = key.age else { continue };
         let held = held_by(&key.id, &found);
@@ -30,10 +37,13 @@ pub(super) async fn run(file: &Path, keep_hours: u32, connection: &Connection, o
                 "kept: it sealed less than {keep_hours} h ago, and agents may bring back what it has sealed"
             )
         } else {
-            KeyRing::prune_file(file, &key.id)?;
+            useless.push(key.id.clone());
             "removed".to_owned()
         };
         rows.push(json!({ "key": key.id, "outcome": outcome }));
+    }
+    if !useless.is_empty() {
+        remove(file, &useless, (&keepers, &found), output).await?;
     }
     if rows.is_empty() {
         output.say("the ring has no retired keys");
@@ -48,6 +58,39 @@ pub(super) async fn run(file: &Path, keep_hours: u32, connection: &Connection, o
             used.join(", "),
             file.display()
         );
+    }
+    Ok(())
+}
+
+/// Removes keys, keeps the ring as it was beside it, and puts it back if a row turns up that needs one of them.
+async fn remove(
+    file: &Path,
+    keys: &[String],
+    (keepers, before): (&[Keeper], &[Sealing]),
+    output: Output,
+) -> Result<()> {
+    let copy = file.with_extension(SystemClock.now().format("before-%Y%m%dT%H%M%SZ").to_string());
+    let text = SecretSlice::from(std::fs::read(file)?);
+    write_private(&copy, text.expose_secret())?;
+    for key in keys {
+        KeyRing::prune_file(file, key)?;
+    }
+    output.note(&format!(
+        "the ring as it was is {}: destroy it once no backup and nobody else needs it",
+        copy.display()
+    ));
+    tokio::time::sleep(BEHIND).await;
+    for (keeper, before) in keepers.iter().zip(before) {
+        let after = keeper.sealing().await?;
+        let held: i64 = keys.iter().filter_map(|key| after.rows.get(key)).sum();
+        if held > 0 || after.unknown_rows > before.unknown_rows {
+            write_private(file, text.expose_secret())?;
+            bail!(
+                "the {} has sealed a row with a key that was to go, so the ring was put back: a replica of it reads the \
+                 ring too late, its log says why; then rotate and prune again",
+                keeper.name()
+            );
+        }
     }
     Ok(())
 }

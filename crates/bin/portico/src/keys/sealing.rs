@@ -60,7 +60,7 @@ impl Rotation {
             let rest = if unreadable == 0 { "every row" } else { "every row that opens" };
             format!(
                 "{key} seals from now on and holds {rest}\n`portico keys prune --file {}` removes the keys before it, \
-                 24 hours from now",
+                 30 days from now",
                 self.file.display()
             )
         });
