@@ -150,13 +150,16 @@ impl Shared {
         self.map.touch(&upstream_key(&due.session, due.server, due.generation), self.upstream_ttl).await
     }
 
+    /// Forgets an upstream session that was closed, and then who closed it.
     pub(super) async fn remove_upstream(&self, due: &Due) -> Result<(), CoordinationError> {
-        self.map.remove(&upstream_key(&due.session, due.server, due.generation)).await.map(drop)
+        self.map.remove(&upstream_key(&due.session, due.server, due.generation)).await?;
+        self.map.remove(&claim_key(due)).await.map(drop)
     }
 
     pub(super) async fn claim(&self, due: &Due) -> Result<bool, CoordinationError> {
-        let key = format!("c/{}/{}/{}", due.session, due.server, due.generation);
-        self.map.put_if_absent(&key, Bytes::copy_from_slice(self.replica.as_bytes()), CLAIM_TTL).await
+        self.map
+            .put_if_absent(&claim_key(due), Bytes::copy_from_slice(self.replica.as_bytes()), CLAIM_TTL)
+            .await
     }
 
     /// The filling of the map as it was last seen; 0 before that.
@@ -188,6 +191,10 @@ impl Shared {
 
 fn key(id: &str) -> String {
     format!("s/{id}")
+}
+
+fn claim_key(due: &Due) -> String {
+    format!("c/{}/{}/{}", due.session, due.server, due.generation)
 }
 
 fn upstream_key(session: &str, server: ServerId, generation: u32) -> String {
