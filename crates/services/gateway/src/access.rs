@@ -155,7 +155,9 @@ impl Access {
         }
         let message = rejected.to_string();
         if rejected.unavailable {
-            return Refusal::new(Reason::TrustStale, message).with_retry_after(Duration::from_secs(5));
+            let skewed = rejected == TokenRejected::CLOCKS_DIFFER;
+            let reason = if skewed { Reason::ClockSkew } else { Reason::TrustStale };
+            return Refusal::new(reason, message).with_retry_after(Duration::from_secs(5));
         }
         let (reason, kind) = if rejected == TokenRejected::MISSING {
             (Reason::TokenMissing, Challenge::TokenMissing)

@@ -167,7 +167,7 @@ impl GatewayMetrics {
         );
         registry.register(
             "portico_gateway_clock_skew_refusals",
-            "Calls refused because their token is not valid yet: clocks differ by more than the leeway",
+            "Calls refused because clocks differ by more than the leeway",
             self.clock_skew.clone(),
         );
     }

@@ -99,6 +99,8 @@ reasons! {
     AccessDenied = "access_denied", FORBIDDEN, code::SERVER_ERROR, Denied;
     /// Keys and revocations are too old to decide.
     TrustStale = "trust_stale", SERVICE_UNAVAILABLE, code::INTERNAL_ERROR, Failed;
+    /// The clocks of this gateway and of the auth-server differ by more than the leeway.
+    ClockSkew = "clock_skew", SERVICE_UNAVAILABLE, code::INTERNAL_ERROR, Failed;
     /// No endpoint has this name.
     UnknownEndpoint = "unknown_endpoint", NOT_FOUND, code::INVALID_REQUEST, Denied;
     /// The bucket is empty.
