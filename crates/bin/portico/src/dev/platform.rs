@@ -230,7 +230,6 @@ impl Shared {
             clock: ground.clock.clone(),
             rng: ground.rng.clone(),
             coordination: self.coordination.clone(),
-            handles: self.handles.clone(),
             registry: self.exchange.link(REGISTRY, PeerIdentity::new(WORKER)),
             outbound: self.outbound.clone(),
             metrics: ground.metrics.clone(),
