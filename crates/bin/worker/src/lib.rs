@@ -7,7 +7,7 @@ use portico_launch::{
     CoordinationPlan, Failure, Frame, Ground, Identity, OutboundSettings, OwnPlaces, Peer, Problems, Program,
     Started, check_directory, outbound,
 };
-use portico_sealing::KeyRing;
+use portico_sealing::{HandleSealer, KeyRing};
 use portico_worker::{Dependencies, Worker, WorkerSettings};
 
 pub use settings::{PeerSettings, Settings};
@@ -68,6 +68,7 @@ impl Program for WorkerProgram {
     }
 
     async fn start(plan: Plan, ground: &Ground) -> Result<Started, Failure> {
+        plan.keys.watch(&ground.tasks);
         let own = OwnPlaces::default()
             .listeners([ground.admin])
             .peer(&plan.registry)
@@ -76,6 +77,7 @@ impl Program for WorkerProgram {
             clock: ground.clock.clone(),
             rng: ground.rng.clone(),
             coordination: plan.coordination.connect(&plan.keys, ground)?,
+            handles: HandleSealer::new(&plan.keys, ground.rng.clone()),
             registry: plan.identity.link(&plan.registry, &ground.tasks)?,
             outbound: outbound(&plan.outbound, own).await?,
             metrics: ground.metrics.clone(),

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use crate::{Conn, StoreError, on_tx};
 
-pub use relay::{Bell, Relay};
+pub use relay::{Bell, Outlet, Relay};
 
 /// An event to publish once the transaction is committed.
 #[derive(Clone, Copy, Debug)]

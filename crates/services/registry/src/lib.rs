@@ -26,7 +26,7 @@ use portico_authn::{CallerLayer, TrustHandle};
 use portico_authz::Authorizer;
 use portico_clock::SharedClock;
 use portico_coordination::Coordination;
-use portico_db::outbox::Relay;
+use portico_db::outbox::{Outlet, Relay};
 use portico_db::{Db, Duty, StoreError, revision};
 use portico_ids::{EventId, SharedRng};
 use portico_outbound::OutboundClient;
@@ -60,7 +60,7 @@ pub struct Dependencies {
     pub rng: SharedRng,
     /// Where its events go, and who of several replicas does what only one needs to do.
     pub coordination: Coordination,
-    /// Seals secrets and page tokens.
+    /// Seals secrets, page tokens and events.
     pub keys: KeyRing,
     /// Roles, for decisions.
     pub trust: TrustHandle,
@@ -83,7 +83,9 @@ pub enum BuildError {
     Database(#[source] StoreError),
     #[error("registry.catalogue_poll_ms is {0}; it must be between 50 and 10000")]
     PollInterval(u64),
-    #[error("registry.audit_retention_days is {0}; it must be at most {MOST_DAYS}, or 0 to keep every record")]
+    #[error(
+        "registry.audit_retention_days is {0}; it must be at most {MOST_DAYS}, or 0 to keep every record"
+    )]
     AuditRetention(u32),
 }
 
@@ -120,9 +122,15 @@ impl Registry {
         let newest = revision::current(&deps.db).await.map_err(BuildError::Database)?;
         let owner = EventId::generate(&*deps.clock, &*deps.rng).to_string();
         let duty = |name, ttl| Duty::new(deps.coordination.leases(), name, &owner, ttl);
+        let handles = HandleSealer::new(&deps.keys, Arc::clone(&deps.rng));
+        let outlet = Outlet {
+            stream: deps.coordination.events(),
+            handles: handles.clone(),
+            kind: portico_proto_events::SEALED_AS,
+        };
         let relay = Relay::new(
             deps.db.clone(),
-            deps.coordination.events(),
+            outlet,
             Arc::clone(&deps.clock),
             duty("registry.outbox", OUTBOX_TURN),
         );
@@ -131,9 +139,9 @@ impl Registry {
         let service = Service {
             db: deps.db,
             clock: deps.clock,
-            rng: Arc::clone(&deps.rng),
             sealer: Sealer::new(&deps.keys, Arc::clone(&deps.rng)),
-            handles: HandleSealer::new(&deps.keys, deps.rng),
+            rng: deps.rng,
+            handles,
             authorizer: Authorizer::new(deps.trust),
             outbound: deps.outbound,
             bell: relay.bell(),

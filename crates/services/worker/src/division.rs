@@ -83,7 +83,10 @@ impl Division {
             match self.beat().await {
                 Ok(()) => check.ready(),
                 Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "the work cannot be divided now");
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "the work cannot be divided now"
+                    );
                 }
             }
             if shutdown.run_until_cancelled(sleep(BEAT)).await.is_none() {

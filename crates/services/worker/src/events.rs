@@ -2,7 +2,8 @@
 
 use portico_ids::{InstanceId, ServerId};
 use portico_proto_events::event::Payload;
-use portico_proto_events::{Event, ServerInstanceCreated, ServerInstanceUpdated};
+use portico_proto_events::{Event, SEALED_AS, ServerInstanceCreated, ServerInstanceUpdated, TOPIC};
+use portico_sealing::HandleSealer;
 use prost::Message as _;
 
 use crate::settings::WorkerSettings;
@@ -20,15 +21,28 @@ pub(crate) enum Change {
     Nothing,
 }
 
-/// An event that cannot be read: it stays unacknowledged until the stream sets it aside for people.
+/// An event that cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InvalidEvent {
+    /// Whoever can write to the stream may have written it: nothing in it is believed.
+    #[error("the event was not sealed by the registry, or its key is no longer in the ring")]
+    Forged,
     #[error("the event is no portico.events.v1.Event")]
     Encoding(#[from] prost::DecodeError),
     #[error("the event carries an unusable spec")]
     Spec(#[from] InvalidSpec),
     #[error("the event's {0} is not an id")]
     Id(&'static str),
+}
+
+impl InvalidEvent {
+    /// For the metric.
+    pub(crate) fn outcome(&self) -> &'static str {
+        match self {
+            Self::Forged => "forged",
+            Self::Encoding(_) | Self::Spec(_) | Self::Id(_) => "invalid",
+        }
+    }
 }
 
 impl Change {
@@ -41,14 +55,23 @@ impl Change {
         }
     }
 
-    pub(crate) fn decode(payload: &[u8], settings: &WorkerSettings) -> Result<Self, InvalidEvent> {
-        let event = Event::decode(payload)?;
-        let look = |spec, revision, change: fn(Box<Spec>) -> Self| match Spec::of_event(spec, revision, settings) {
-            Ok(spec) => Ok(change(Box::new(spec))),
-            // The registry may know providers that this worker does not: nothing will ever come of it.
-            Err(InvalidSpec::Provider) => Ok(Self::Nothing),
-            Err(error) => Err(error.into()),
-        };
+    /// Reads what the stream or another worker brought, if it is the registry's word.
+    pub(crate) fn open(
+        sealed: &[u8],
+        handles: &HandleSealer,
+        settings: &WorkerSettings,
+    ) -> Result<Self, InvalidEvent> {
+        let opened = std::str::from_utf8(sealed)
+            .ok()
+            .and_then(|sealed| handles.open(SEALED_AS, TOPIC.as_bytes(), sealed));
+        let event = Event::decode(opened.ok_or(InvalidEvent::Forged)?.as_slice())?;
+        let look =
+            |spec, revision, change: fn(Box<Spec>) -> Self| match Spec::of_event(spec, revision, settings) {
+                Ok(spec) => Ok(change(Box::new(spec))),
+                // The registry may know providers that this worker does not: nothing will ever come of it.
+                Err(InvalidSpec::Provider) => Ok(Self::Nothing),
+                Err(error) => Err(error.into()),
+            };
         match event.payload {
             Some(
                 Payload::ServerInstanceCreated(ServerInstanceCreated { spec })

@@ -3,6 +3,8 @@
 //! The event stream gives each event to one worker, whichever is free. It passes those that are not its own on to the
 //! holder of their share and acknowledges them then. Nothing is lost on the way: a holder that dies is followed by one
 //! that begins with a resync, and an event that could not be passed on is delivered again.
+//!
+//! Events are passed on as the registry sealed them: a letter that somebody else wrote does not open.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -51,7 +53,7 @@ pub(crate) struct PostOffice {
     arrived: mpsc::Sender<Bytes>,
 }
 
-fn address(worker: &str) -> String {
+pub(crate) fn address(worker: &str) -> String {
     format!("worker.{worker}")
 }
 
@@ -83,7 +85,10 @@ impl PostOffice {
                         }
                     }
                     Err(error) => {
-                        tracing::info!(error = &error as &dyn std::error::Error, "an event is passed on later");
+                        tracing::info!(
+                            error = &error as &dyn std::error::Error,
+                            "an event is passed on later"
+                        );
                     }
                 }
             }

@@ -142,7 +142,11 @@ impl Instances {
     }
 
     /// Applies what this worker holds of a whole list; answers with the specs to watch that were not.
-    pub(crate) fn resync(&mut self, list: Resynced, held: &Held) -> Vec<(InstanceId, watch::Receiver<Arc<Spec>>)> {
+    pub(crate) fn resync(
+        &mut self,
+        list: Resynced,
+        held: &Held,
+    ) -> Vec<(InstanceId, watch::Receiver<Arc<Spec>>)> {
         let mut listed = HashSet::new();
         let mut new = Vec::new();
         for spec in list.specs.into_iter().filter(|spec| held.has(spec.server)) {

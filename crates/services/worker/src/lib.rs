@@ -32,6 +32,7 @@ use portico_coordination::Coordination;
 use portico_ids::{EventId, SharedRng};
 use portico_outbound::OutboundClient;
 use portico_process::{Readiness, ReadinessCheck, Tasks};
+use portico_sealing::HandleSealer;
 use portico_telemetry::Metrics;
 use portico_transport::Link;
 use tokio::sync::{Semaphore, mpsc};
@@ -54,6 +55,8 @@ pub struct Dependencies {
     pub rng: SharedRng,
     /// Where the registry's events arrive, and how several workers share the instances.
     pub coordination: Coordination,
+    /// Opens the registry's events: only it seals them.
+    pub handles: HandleSealer,
     /// Leads to the registry, as the service `worker`.
     pub registry: Link,
     /// Calls the servers, within the deployment's address policy.
@@ -95,6 +98,7 @@ impl Worker {
         let context = Context {
             clock: deps.clock,
             rng: deps.rng,
+            handles: deps.handles,
             client: deps.outbound,
             registry: RegistryClient::new(deps.registry, metrics.clone()),
             closer,
@@ -105,7 +109,8 @@ impl Worker {
             settings,
         };
         let shares_check = deps.readiness.check("worker.shares");
-        shares_check.not_ready("the work has not been divided yet: see that the coordination backend can be reached");
+        shares_check
+            .not_ready("the work has not been divided yet: see that the coordination backend can be reached");
         let parts = Parts {
             context,
             coordination: deps.coordination,
@@ -119,7 +124,9 @@ impl Worker {
     /// Starts sharing the work with other workers, consuming, resyncing and probing; a second call starts nothing.
     pub fn spawn_tasks(&self, tasks: &Tasks) {
         let taken = self.parts.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(Parts { context, coordination, registry_check, shares_check, farewells }) = taken else { return };
+        let Some(Parts { context, coordination, registry_check, shares_check, farewells }) = taken else {
+            return;
+        };
         let own = EventId::generate(&*context.clock, &*context.rng).to_string();
         let division = Division::new(&own, &coordination, context.metrics.clone());
         let (office, post) = PostOffice::new(&own, coordination.mailbox(), Holders::new(&coordination));

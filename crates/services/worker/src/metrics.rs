@@ -66,7 +66,7 @@ impl WorkerMetrics {
         );
         metrics.register(
             "portico_worker_events",
-            "Events by what became of them: applied, superseded, foreign, passed_on, ignored, invalid",
+            "Events by what became of them: applied, superseded, foreign, passed_on, ignored, invalid, forged",
             own.events.clone(),
         );
         metrics.register("portico_worker_probes", "Health probes by outcome", own.probes.clone());

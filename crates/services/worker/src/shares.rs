@@ -50,7 +50,9 @@ pub(crate) fn wanted(workers: &BTreeSet<String>, own: &str) -> BTreeSet<Share> {
     let mut shares = BTreeSet::new();
     for share in Share::all() {
         let free = workers.iter().filter(|worker| loads.get(worker.as_str()).is_none_or(|load| *load < most));
-        let Some(holder) = free.max_by_key(|worker| (weight(worker, share), worker.as_str())) else { continue };
+        let Some(holder) = free.max_by_key(|worker| (weight(worker, share), worker.as_str())) else {
+            continue;
+        };
         *loads.entry(holder).or_default() += 1;
         if holder == own {
             shares.insert(share);

@@ -12,7 +12,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::events::Change;
+use crate::events::{Change, InvalidEvent};
 use crate::forwarding::{Foreign, Post};
 use crate::health::{doubled, jittered};
 use crate::instances::{Applied, Instances};
@@ -88,9 +88,13 @@ impl Supervisor {
 
     fn deliver(&mut self, delivery: &Delivery) {
         let metrics = &self.context.metrics;
-        match Change::decode(&delivery.payload, &self.context.settings) {
+        match self.open(&delivery.payload) {
             Err(error) => {
-                metrics.event("invalid");
+                metrics.event(error.outcome());
+                if matches!(error, InvalidEvent::Forged) {
+                    // Whoever can write to the stream does not fill the place that is for people to look at.
+                    self.instances.finish(delivery.id);
+                }
                 tracing::error!(
                     event.key = delivery.key,
                     event.attempt = delivery.attempt,
@@ -112,16 +116,20 @@ impl Supervisor {
 
     /// Takes what another worker passed on. If the share has moved meanwhile, its new holder began with a list.
     fn receive(&mut self, payload: &[u8]) {
-        match Change::decode(payload, &self.context.settings) {
+        match self.open(payload) {
             Ok(change) if change.server().is_some_and(|server| self.held.borrow().has(server)) => {
                 self.apply(change, None);
             }
             Ok(_) => self.context.metrics.event("superseded"),
             Err(error) => {
-                self.context.metrics.event("invalid");
+                self.context.metrics.event(error.outcome());
                 tracing::error!(error = &error as &dyn std::error::Error, "a passed on event cannot be read");
             }
         }
+    }
+
+    fn open(&self, sealed: &[u8]) -> Result<Change, InvalidEvent> {
+        Change::open(sealed, &self.context.handles, &self.context.settings)
     }
 
     fn apply(&mut self, change: Change, delivery: Option<DeliveryId>) {

@@ -1,6 +1,7 @@
 mod behaviour;
 pub(crate) mod document;
 mod fixture;
+mod forgery;
 mod listing;
 mod protocol;
 mod replicas;

@@ -7,6 +7,7 @@ use portico_clock::SharedClock;
 use portico_ids::{InstanceId, SharedRng};
 use portico_mcp_types::Revision;
 use portico_outbound::OutboundClient;
+use portico_sealing::HandleSealer;
 use secrecy::SecretString;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
@@ -35,6 +36,7 @@ const FIRST_DISCOVERY_RETRY: Duration = Duration::from_secs(10);
 pub(crate) struct Context {
     pub(crate) clock: SharedClock,
     pub(crate) rng: SharedRng,
+    pub(crate) handles: HandleSealer,
     pub(crate) client: OutboundClient,
     pub(crate) registry: RegistryClient,
     pub(crate) closer: Closer,

@@ -5,7 +5,8 @@ use std::{convert::Infallible, error::Error, sync::Arc, time::Duration};
 use bytes::Bytes;
 use chrono::TimeDelta;
 use portico_clock::SharedClock;
-use portico_coordination::EventStream;
+use portico_coordination::{CoordinationError, EventStream};
+use portico_sealing::HandleSealer;
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -24,17 +25,35 @@ const PUBLISH_DEADLINE: Duration = Duration::from_secs(2);
 const PRUNE_EVERY: Duration = Duration::from_mins(10);
 const PRUNE_AFTER: TimeDelta = TimeDelta::hours(24);
 
-/// Publishes what the outbox holds, in order, and marks it as published. Of several replicas one does it.
+/// Publishes what the outbox holds, in order and sealed, and marks it as published. Of several replicas one does it.
 ///
 /// At least once: an event whose mark was lost is published again, and so is one that a relay was at when it slept
 /// through the end of its turn. Consumers act on the newest revision, so a repetition changes nothing.
 #[derive(Debug)]
 pub struct Relay {
     db: Db,
-    stream: EventStream,
+    outlet: Outlet,
     clock: SharedClock,
     duty: Duty,
     bell: Bell,
+}
+
+/// Where a relay publishes, and how readers know that it did.
+#[derive(Clone, Debug)]
+pub struct Outlet {
+    /// Takes the events. Others may be able to write to it, and to read it.
+    pub stream: EventStream,
+    /// Seals each event, with its topic as associated data.
+    pub handles: HandleSealer,
+    /// What events are sealed as.
+    pub kind: &'static str,
+}
+
+impl Outlet {
+    async fn publish(&self, topic: &str, key: &str, payload: &[u8]) -> Result<(), CoordinationError> {
+        let sealed = self.handles.seal(self.kind, topic.as_bytes(), payload);
+        self.stream.publish(topic, key, Bytes::from(sealed)).await
+    }
 }
 
 /// Tells a relay that there is something to publish.
@@ -81,8 +100,8 @@ enum Pass {
 impl Relay {
     /// Makes a relay from a service's outbox to a stream. The duty has the same name on every replica.
     #[must_use]
-    pub fn new(db: Db, stream: EventStream, clock: SharedClock, duty: Duty) -> Self {
-        Self { db, stream, clock, duty, bell: Bell::default() }
+    pub fn new(db: Db, outlet: Outlet, clock: SharedClock, duty: Duty) -> Self {
+        Self { db, outlet, clock, duty, bell: Bell::default() }
     }
 
     /// Returns the bell to ring after a commit.
@@ -158,7 +177,7 @@ impl Relay {
             if shutdown.is_cancelled() || !matches!(self.duty.hold().await, Ok(true)) {
                 break;
             }
-            let publish = self.stream.publish(&event.topic, &event.key, Bytes::from(event.payload));
+            let publish = self.outlet.publish(&event.topic, &event.key, &event.payload);
             match tokio::time::timeout(PUBLISH_DEADLINE, publish).await {
                 Ok(Ok(())) => published.push(event.id),
                 Ok(Err(error)) => {

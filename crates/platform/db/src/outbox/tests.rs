@@ -2,6 +2,8 @@ use std::{sync::Arc, time::Duration};
 
 use portico_clock::{MockClock, SharedClock};
 use portico_coordination::{Consumer, Coordination, EventStream, Leases, StreamSettings};
+use portico_ids::{SeededRng, SharedRng};
+use portico_sealing::{HandleSealer, KeyRing};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -18,6 +20,14 @@ fn clock() -> SharedClock {
     Arc::new(MockClock::at(now()))
 }
 
+const KIND: &str = "test.event";
+
+fn handles() -> HandleSealer {
+    let rng: SharedRng = Arc::new(SeededRng::new(5));
+    let dir = tempfile::tempdir().unwrap();
+    HandleSealer::new(&KeyRing::generate_file(&dir.path().join("keys.json"), &*rng).unwrap(), rng)
+}
+
 fn stream(capacity: usize) -> EventStream {
     let settings = StreamSettings { capacity, ..StreamSettings::default() };
     Coordination::in_process_with(clock(), settings).events()
@@ -25,7 +35,7 @@ fn stream(capacity: usize) -> EventStream {
 
 fn relay(db: &Db, stream: &EventStream, leases: Leases, replica: &str) -> Relay {
     let duty = Duty::new(leases, "outbox", replica, Duration::from_secs(5));
-    Relay::new(db.clone(), stream.clone(), clock(), duty)
+    Relay::new(db.clone(), Outlet { stream: stream.clone(), handles: handles(), kind: KIND }, clock(), duty)
 }
 
 fn alone(db: &Db, stream: &EventStream) -> Relay {
@@ -47,7 +57,9 @@ async fn waiting(db: &Db) -> i64 {
 async fn next(consumer: &Consumer) -> String {
     let delivery = consumer.next().await.unwrap();
     consumer.ack(delivery.id).await.unwrap();
-    String::from_utf8(delivery.payload.to_vec()).unwrap()
+    let sealed = String::from_utf8(delivery.payload.to_vec()).unwrap();
+    assert!(handles().open(KIND, b"elsewhere", &sealed).is_none(), "only what this topic was told");
+    String::from_utf8(handles().open(KIND, b"t", &sealed).unwrap()).unwrap()
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use portico_authn::Role;
 use portico_authn::testing::TestIssuer;
 use portico_clock::MockClock;
-use portico_coordination::{Coordination, EventStream};
+use portico_coordination::{Coordination, Delivery, EventStream};
 use portico_db::Db;
 use portico_db::testing::{Guard, databases};
 use portico_ids::{RoleId, SeededRng, SharedRng};
@@ -165,7 +165,8 @@ impl Fixture {
         let keys = KeyRing::generate_file(&dir.path().join("keys.json"), &*rng).unwrap();
         let coordination = Coordination::in_process(Arc::new(clock.clone()));
         let ground = Ground { db, clock, rng, coordination, keys, issuer };
-        let Replica { registry, routes, tasks, metrics, .. } = ground.replica(RegistrySettings::default()).await;
+        let Replica { registry, routes, tasks, metrics, .. } =
+            ground.replica(RegistrySettings::default()).await;
         let (db, clock, events) = (ground.db.clone(), ground.clock.clone(), ground.coordination.events());
         let guards = (guard, dir);
         Self { registry, routes, db, events, tasks, metrics, clock, ground, roles: Vec::new(), guards }
@@ -217,6 +218,13 @@ impl Fixture {
 
     pub(super) fn sealer(&self) -> &Sealer {
         &self.registry.rpc.service.sealer
+    }
+
+    /// Opens an event as a reader of the stream does.
+    pub(super) fn opened(&self, delivery: &Delivery) -> Vec<u8> {
+        let sealed = std::str::from_utf8(&delivery.payload).unwrap();
+        let handles = &self.registry.rpc.service.handles;
+        handles.open(portico_proto_events::SEALED_AS, portico_proto_events::TOPIC.as_bytes(), sealed).unwrap()
     }
 
     pub(super) fn publisher(&mut self) -> Clients {

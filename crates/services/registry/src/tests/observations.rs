@@ -57,7 +57,7 @@ async fn s4_30_s4_42_a_probes_outcome_reaches_the_database_the_events_and_the_ap
     let mut statuses = Vec::new();
     while statuses.len() < 2 {
         let delivery = consumer.next().await.unwrap();
-        let event = Event::decode(delivery.payload.clone()).unwrap();
+        let event = Event::decode(fixture.opened(&delivery).as_slice()).unwrap();
         match event.payload.unwrap() {
             Payload::InstanceStatusChanged(changed) => statuses.push(changed.status),
             Payload::ServerInstanceCreated(created) => {
@@ -86,7 +86,7 @@ async fn s4_16_s4_17_s4_23_a_change_and_its_events_commit_together_and_survive_a
     let mut told = Vec::new();
     for _ in 0..3 {
         let delivery = consumer.next().await.unwrap();
-        let event = Event::decode(delivery.payload.clone()).unwrap();
+        let event = Event::decode(fixture.opened(&delivery).as_slice()).unwrap();
         told.push((event.revision, event.payload.unwrap()));
         consumer.ack(delivery.id).await.unwrap();
     }

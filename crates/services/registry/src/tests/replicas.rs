@@ -19,10 +19,10 @@ use super::catalogue::{batch, watch_at};
 use super::fixture::*;
 use crate::schema;
 
-async fn next(consumer: &Consumer) -> Event {
+async fn next(fixture: &Fixture, consumer: &Consumer) -> Event {
     let delivery = timeout(Duration::from_secs(10), consumer.next()).await.unwrap().unwrap();
     consumer.ack(delivery.id).await.unwrap();
-    Event::decode(delivery.payload).unwrap()
+    Event::decode(fixture.opened(&delivery).as_slice()).unwrap()
 }
 
 async fn count(fixture: &Fixture, sql: &'static str) -> i64 {
@@ -68,7 +68,7 @@ async fn s4_01_s4_05_s2_29_events_of_two_replicas_are_published_once_and_none_is
             }
         }
         while told.len() < 20 {
-            let event = next(&consumer).await;
+            let event = next(&fixture, &consumer).await;
             assert!(told.insert(event.id.clone()), "{label}: {event:?} was published twice");
         }
         assert!(timeout(Duration::from_millis(1), consumer.next()).await.is_err(), "{label}: one too many");
@@ -83,7 +83,8 @@ async fn s0_26_a_create_that_is_repeated_on_another_replica_is_done_once() {
         let person = fixture.person(&["publisher"], WRITE);
         let mut here = fixture.clients(person.clone());
         let mut there = Clients::of(&other.routes, person);
-        let request = proto::RegisterServerRequest { request_id: "once".to_owned(), ..registration("weather") };
+        let request =
+            proto::RegisterServerRequest { request_id: "once".to_owned(), ..registration("weather") };
         let (first, second) = tokio::join!(
             here.servers.register_server(request.clone()),
             there.servers.register_server(request),
@@ -102,8 +103,7 @@ async fn s2_18_s2_39_records_that_reach_both_replicas_are_kept_once() {
         };
         let (mut here, mut there) = (sink(&fixture.routes), sink(&other.routes));
         let request = proto::AppendAuditRequest { records: (1..=250).map(record).collect() };
-        let (first, second) =
-            tokio::join!(here.append_audit(request.clone()), there.append_audit(request));
+        let (first, second) = tokio::join!(here.append_audit(request.clone()), there.append_audit(request));
         let appended = first.unwrap().into_inner().appended + second.unwrap().into_inner().appended;
         assert_eq!(appended, 250, "{label}");
         assert_eq!(count(&fixture, "SELECT count(*) FROM audit").await, 250, "{label}");
@@ -125,7 +125,7 @@ async fn a_new_secret_has_the_instances_that_refer_to_it_looked_at_again() {
     let consumer = fixture.events.subscribe(portico_proto_events::TOPIC, "test", "test").await.unwrap();
     let mut revisions = Vec::new();
     while revisions.len() < 2 {
-        let event = next(&consumer).await;
+        let event = next(&fixture, &consumer).await;
         if let Some(Payload::ServerInstanceSecretChanged(changed)) = event.payload {
             let instance = made.instance.clone().unwrap();
             assert_eq!(changed.spec_revision, instance.revision, "reports on it still count");
@@ -160,7 +160,7 @@ async fn s0_30_s2_30_a_restart_of_postgres_is_survived_without_losing_an_event()
     let mut owner = Clients::of(&replica.routes, fixture.person(&["publisher"], WRITE));
     ready(true).await;
     owner.register("before").await;
-    next(&consumer).await;
+    next(&fixture, &consumer).await;
     let seen = batch(&mut frames).await.revision;
     server.down();
     ready(false).await;
@@ -168,7 +168,7 @@ async fn s0_30_s2_30_a_restart_of_postgres_is_survived_without_losing_an_event()
     server.up();
     ready(true).await;
     owner.register("after").await;
-    let Some(Payload::ServerInstanceCreated(created)) = next(&consumer).await.payload else {
+    let Some(Payload::ServerInstanceCreated(created)) = next(&fixture, &consumer).await.payload else {
         panic!("an event of the registration")
     };
     assert_eq!(created.spec.unwrap().server_name, "after");

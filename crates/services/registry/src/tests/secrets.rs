@@ -1,7 +1,6 @@
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use portico_coordination::EventStream;
 use portico_db::on_db;
 use portico_proto_registry as proto;
 use portico_proto_registry::catalogue_service_client::CatalogueServiceClient;
@@ -106,13 +105,13 @@ async fn a_secret_has_between_one_byte_and_sixty_four_kilobytes() {
     refused(owner.secrets.set_secret(set("no spaces", "x")).await, Code::InvalidArgument, "invalid_field");
 }
 
-async fn all_events(events: &EventStream) -> Vec<u8> {
-    let consumer = events.subscribe(portico_proto_events::TOPIC, "test", "test").await.unwrap();
+async fn all_events(fixture: &Fixture) -> Vec<u8> {
+    let consumer = fixture.events.subscribe(portico_proto_events::TOPIC, "test", "test").await.unwrap();
     let mut bytes = Vec::new();
     while let Ok(Ok(delivery)) =
         tokio::time::timeout(std::time::Duration::from_millis(300), consumer.next()).await
     {
-        bytes.extend_from_slice(&delivery.payload);
+        bytes.extend_from_slice(&fixture.opened(&delivery));
         consumer.ack(delivery.id).await.unwrap();
     }
     bytes
@@ -189,7 +188,7 @@ async fn s4_12_no_answer_log_event_catalogue_item_audit_row_or_table_holds_a_sec
             break;
         }
     }
-    let events = all_events(&fixture.events).await;
+    let events = all_events(&fixture).await;
     assert!(!events.is_empty());
     seen.extend(events);
     seen.extend(fixture.metrics.render().into_bytes());

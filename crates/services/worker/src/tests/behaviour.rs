@@ -1,8 +1,7 @@
 //! Health, events and resync with servers that answer.
 
-use bytes::Bytes;
 use portico_proto_events::event::Payload;
-use portico_proto_events::{ServerDeleted, TOPIC};
+use portico_proto_events::{SEALED_AS, ServerDeleted, TOPIC};
 use serde_json::json;
 
 use super::document::{deleted, event, row, server, updated};
@@ -180,7 +179,7 @@ async fn of_several_instances_the_oldest_speaks_for_the_server() {
 async fn an_unreadable_event_is_set_aside_and_stops_nothing() {
     let fixture = Fixture::new();
     fixture.start(steady());
-    fixture.events.publish(TOPIC, "x", Bytes::from_static(b"\xff\xff")).await.unwrap();
+    fixture.publish_raw(fixture.handles.seal(SEALED_AS, TOPIC.as_bytes(), b"\xff\xff")).await;
     let upstream = Upstream::start(Behaviour::default(), &fixture.tasks);
     let first = row(1, 1, &upstream.document());
     fixture.add(&first);

@@ -8,15 +8,16 @@ use bytes::Bytes;
 use chrono::DateTime;
 use portico_clock::MockClock;
 use portico_coordination::{Coordination, EventStream};
-use portico_ids::SeededRng;
+use portico_ids::{SeededRng, SharedRng};
 use portico_outbound::{OutboundClient, OutboundLimits, OutboundPolicy};
 use portico_process::{Readiness, Tasks};
-use portico_proto_events::{Event, TOPIC};
+use portico_proto_events::{Event, SEALED_AS, TOPIC};
 use portico_proto_registry as proto;
 use portico_proto_registry::observation_service_server::{ObservationService, ObservationServiceServer};
 use portico_proto_registry::secret_resolver_service_server::{
     SecretResolverService, SecretResolverServiceServer,
 };
+use portico_sealing::{HandleSealer, KeyRing};
 use portico_telemetry::Metrics;
 use portico_transport::{Exchange, PeerIdentity, grpc_error};
 use prost::Message as _;
@@ -185,10 +186,18 @@ pub(crate) struct Fixture {
     pub(crate) coordination: Coordination,
     pub(crate) readiness: Readiness,
     pub(crate) tasks: Tasks,
+    pub(crate) handles: HandleSealer,
     metrics: Metrics,
     clock: MockClock,
     limit: Duration,
     exchange: Exchange,
+}
+
+/// The sealer of one deployment of many.
+pub(crate) fn sealer(deployment: u64) -> HandleSealer {
+    let rng: SharedRng = Arc::new(SeededRng::new(deployment));
+    let dir = tempfile::tempdir().unwrap();
+    HandleSealer::new(&KeyRing::generate_file(&dir.path().join("keys.json"), &*rng).unwrap(), rng)
 }
 
 /// Settings under which a test does not wait long for anything.
@@ -217,6 +226,7 @@ impl Fixture {
             coordination,
             readiness: Readiness::new(),
             tasks: Tasks::new(),
+            handles: sealer(1),
             metrics: Metrics::new(),
             clock,
             limit: LIMIT,
@@ -235,11 +245,17 @@ impl Fixture {
     }
 
     /// Starts one of several workers, each with a number and tasks of its own.
-    pub(crate) fn start_as(&self, number: u64, settings: WorkerSettings, (tasks, metrics): (&Tasks, &Metrics)) {
+    pub(crate) fn start_as(
+        &self,
+        number: u64,
+        settings: WorkerSettings,
+        (tasks, metrics): (&Tasks, &Metrics),
+    ) {
         let deps = Dependencies {
             clock: Arc::new(self.clock.clone()),
             rng: Arc::new(SeededRng::new(number)),
             coordination: self.coordination.clone(),
+            handles: self.handles.clone(),
             registry: self.exchange.link("registry", PeerIdentity::new("worker")),
             outbound: OutboundClient::new(OutboundPolicy::dev(), &OutboundLimits::default()).unwrap(),
             metrics: metrics.clone(),
@@ -255,8 +271,14 @@ impl Fixture {
         self.registry.with(|state| state.specs.insert(row.instance_id.clone(), row.clone()));
     }
 
+    /// Publishes as the registry does.
     pub(crate) async fn publish(&self, event: Event) {
-        self.events.publish(TOPIC, &event.id, Bytes::from(event.encode_to_vec())).await.unwrap();
+        self.publish_raw(self.handles.seal(SEALED_AS, TOPIC.as_bytes(), &event.encode_to_vec())).await;
+    }
+
+    /// Publishes as anybody can who may write to the stream.
+    pub(crate) async fn publish_raw(&self, payload: impl Into<Bytes>) {
+        self.events.publish(TOPIC, "key", payload.into()).await.unwrap();
     }
 
     /// Waits until the registry knows enough.
