@@ -137,7 +137,7 @@ impl<C: FrameCodec> Watcher<C> {
                     *beat_at = Instant::now() + HEARTBEAT;
                 }
                 changed = wake.changed() => {
-                    changed.map_err(|_| Gone::Failed(ending()))?;
+                    changed.map_err(|_| Gone::Failed(letting_go()))?;
                     sleep(GATHER).await;
                     return Ok(());
                 }
@@ -190,6 +190,10 @@ impl<C: FrameCodec> Watcher<C> {
 
 fn ending() -> Status {
     Status::unavailable("the service is shutting down: connect again")
+}
+
+fn letting_go() -> Status {
+    Status::unavailable("this replica cannot tell what is new: connect again, to another one")
 }
 
 /// Bytes of a length-delimited field: tag, length (at most 10 bytes), content.

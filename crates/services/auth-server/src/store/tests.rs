@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::Stores;
+use super::audit::AuditFilter;
 use super::change::{AuditEntry, Change, TrustEntry, TrustWrite};
 use super::codes::{Code, Redeemed};
 use super::consents::Consent;
@@ -402,5 +403,26 @@ async fn rs_27_a_revocation_counts_from_its_commit_and_not_from_its_request() {
             panic!("{label}: no revocation")
         };
         assert_eq!(told.not_before.map(|at| at.seconds), row.not_before.map(|at| at.timestamp()), "{label}");
+    }
+}
+
+#[tokio::test]
+async fn s3_62_s3_64_audit_rows_never_change_and_go_only_when_their_days_are_over() {
+    for (label, db, _guard) in databases(schema()).await {
+        let stores = Stores::new(&db);
+        for id in 1..=5 {
+            stores.audit.append(&audit(id)).await.unwrap();
+        }
+        for sql in ["UPDATE audit SET principal = 'nobody'", "DELETE FROM audit"] {
+            assert!(portico_db::testing::raw(&db, sql).await.is_err(), "{label}: {sql}");
+        }
+        assert!(!stores.audit.allow_removal(at(0), &audit(6)).await.unwrap(), "{label}: none is older");
+        assert!(stores.audit.allow_removal(at(1), &audit(7)).await.unwrap(), "{label}");
+        let young = AuditEntry { occurred_at: at(2), ..audit(8) };
+        stores.audit.append(&young).await.unwrap();
+        assert_eq!(stores.audit.remove(at(1), 3).await.unwrap(), 3, "{label}: a lot");
+        assert_eq!(stores.audit.remove(at(1), 9).await.unwrap(), 3, "{label}: the rest and the record of it");
+        let left = stores.audit.newest(&AuditFilter::default(), 9).await.unwrap();
+        assert_eq!(left.iter().map(|row| row.id.as_u128()).collect::<Vec<_>>(), [8], "{label}");
     }
 }

@@ -1,8 +1,13 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta};
-use portico_clock::MockClock;
+use portico_clock::{MockClock, SystemClock};
+use portico_coordination::{CoordinationDeps, CoordinationSettings};
+use portico_ids::{Rng as _, SystemRng};
+use portico_process::Tasks;
+use portico_settings::Secret;
 use portico_telemetry::Metrics;
+use tokio::time::Instant;
 
 use super::*;
 use crate::shares::SHARES;
@@ -128,4 +133,54 @@ async fn s0_14_a_worker_whose_leases_were_wiped_goes_on_and_compares_with_the_re
     worker.beat().await.unwrap();
     assert_eq!(shares(&worker).len(), usize::from(SHARES));
     assert!(worker.held().borrow().taken > taken, "what was told meanwhile may have got lost");
+}
+
+/// The Redis that suites test with; without one this tests nothing.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test suite has no settings; this is where its one variable is read"
+)]
+fn redis() -> Option<CoordinationSettings> {
+    let url = std::env::var("PORTICO_TEST_REDIS_URL").ok().filter(|url| !url.is_empty())?;
+    Some(CoordinationSettings { redis_url: Some(Secret::inline(url.into())), ca: None })
+}
+
+#[tokio::test]
+async fn s2_29_s3_49_workers_divide_and_take_over_through_redis() {
+    let Some(settings) = redis() else { return };
+    let mut random = [0; 8];
+    SystemRng.fill(&mut random);
+    let (deployment, tasks) = (format!("test{:016x}", u64::from_be_bytes(random)), Tasks::new());
+    let worker = |name: &str| {
+        let deps = CoordinationDeps {
+            deployment_id: &deployment,
+            clock: Arc::new(SystemClock),
+            rng: Arc::new(SystemRng),
+            tasks: &tasks,
+            metrics: &Metrics::new(),
+        };
+        let coordination = Coordination::connect(&settings, deps).unwrap();
+        Division::new(name, &coordination, WorkerMetrics::registered(&Metrics::new()))
+    };
+    let (mut first, mut second) = (worker("first"), worker("second"));
+    let begun = Instant::now();
+    while shares(&first).len() + shares(&second).len() < usize::from(SHARES) || shares(&second).is_empty() {
+        // One that is connecting is tried again, as it is at the next beat.
+        let _ = first.beat().await;
+        let _ = second.beat().await;
+        assert!(shares(&first).is_disjoint(&shares(&second)));
+        assert!(begun.elapsed() < Duration::from_secs(30), "never divided");
+        sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!((shares(&first).len(), shares(&second).len()), (16, 16));
+    drop(second);
+    let died = Instant::now();
+    while shares(&first).len() < usize::from(SHARES) {
+        assert!(died.elapsed() < TTL + BEAT + Duration::from_secs(5), "never taken over");
+        sleep(Duration::from_millis(200)).await;
+        let _ = first.beat().await;
+    }
+    first.leave().await;
+    tasks.trigger_shutdown();
+    assert!(tasks.wait(Duration::from_secs(5)).await.is_clean());
 }
