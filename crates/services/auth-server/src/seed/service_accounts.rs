@@ -74,9 +74,10 @@ pub async fn seed_service_account(
     seed: ServiceAccountSeed,
 ) -> Result<(), SeedError> {
     check_slug(&seed.name)?;
-    let id = seed.client_id.parse::<ServiceAccountId>().map_err(|_| {
-        seed.refused("client_id is not a UUID as 8-4-4-4-12 lower-case hexadecimal digits")
-    })?;
+    let id = seed
+        .client_id
+        .parse::<ServiceAccountId>()
+        .map_err(|_| seed.refused("client_id is not a UUID as 8-4-4-4-12 lower-case hexadecimal digits"))?;
     let secret = seed.client_secret.expose_secret();
     let legible = secret.bytes().all(|byte| byte.is_ascii_graphic());
     if !legible || !(SHORTEST_SECRET..=LONGEST_SECRET).contains(&secret.len()) {
@@ -103,7 +104,11 @@ pub async fn seed_service_account(
 
 impl ServiceAccountSeed {
     /// Finds the account, if id and name mean the same one.
-    async fn known(&self, stores: &Stores, id: ServiceAccountId) -> Result<Option<ServiceAccount>, SeedError> {
+    async fn known(
+        &self,
+        stores: &Stores,
+        id: ServiceAccountId,
+    ) -> Result<Option<ServiceAccount>, SeedError> {
         match stores.service_accounts.get(id).await? {
             Some(account) if account.name == self.name => Ok(Some(account)),
             Some(_) => Err(self.refused("an account of another name has its client_id")),

@@ -69,10 +69,8 @@ async fn as_12_a_code_that_reaches_both_replicas_at_once_is_redeemed_once() {
         let client = portico.public_client(CALLBACK).await;
         let answer = portico.authorize(&mut Browser::default(), &request(&client, CALLBACK)).await;
         let code = answer.parameter("code").unwrap();
-        let (one, two) = tokio::join!(
-            portico.redeem(&client, CALLBACK, &code),
-            portico.redeem(&client, CALLBACK, &code),
-        );
+        let (one, two) =
+            tokio::join!(portico.redeem(&client, CALLBACK, &code), portico.redeem(&client, CALLBACK, &code),);
         let redeemed = [&one, &two].iter().filter(|answer| answer.status == StatusCode::OK).count();
         assert!(redeemed <= 1, "{label}: {one:?} {two:?}");
     }

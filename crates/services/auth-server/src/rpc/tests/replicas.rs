@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portico_authn::{DEFAULT_MAX_STALENESS, TrustFeed, TrustHandle, Verifier};
-use portico_db::testing::{OwnPostgres, connect};
 use portico_db::migrate;
+use portico_db::testing::{OwnPostgres, connect};
 use portico_process::{Readiness, Tasks};
 use portico_proto_auth as proto;
 use portico_transport::{Exchange, PeerIdentity};
