@@ -230,6 +230,7 @@ impl Shared {
             clock: ground.clock.clone(),
             rng: ground.rng.clone(),
             coordination: self.coordination.clone(),
+            handles: self.handles.clone(),
             registry: self.exchange.link(REGISTRY, PeerIdentity::new(WORKER)),
             outbound: self.outbound.clone(),
             metrics: ground.metrics.clone(),
