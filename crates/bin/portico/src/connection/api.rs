@@ -80,9 +80,7 @@ impl Api {
         registry::audit_service_client::AuditServiceClient::new(self.channel.clone())
     }
 
-    pub(crate) fn registry_sealing(
-        &self,
-    ) -> registry::sealing_service_client::SealingServiceClient<Signed> {
+    pub(crate) fn registry_sealing(&self) -> registry::sealing_service_client::SealingServiceClient<Signed> {
         registry::sealing_service_client::SealingServiceClient::new(self.channel.clone())
     }
 
@@ -90,9 +88,7 @@ impl Api {
         auth::sealing_service_client::SealingServiceClient::new(self.channel.clone())
     }
 
-    pub(crate) fn signing_keys(
-        &self,
-    ) -> auth::signing_key_service_client::SigningKeyServiceClient<Signed> {
+    pub(crate) fn signing_keys(&self) -> auth::signing_key_service_client::SigningKeyServiceClient<Signed> {
         auth::signing_key_service_client::SigningKeyServiceClient::new(self.channel.clone())
     }
 
