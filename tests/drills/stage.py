@@ -63,7 +63,7 @@ class Load:
     def result(self) -> dict:
         """Waits for its end."""
         output, errors = self.process.communicate(timeout=self.seconds + 90)
-        demand(self.process.returncode == 0, f"the load generator failed: {errors.strip()[-500:]}")
+        demand(self.process.returncode == 0, f"the load generator failed: {errors.strip()[:500]}")
         return json.loads(output)
 
     def finish(self):

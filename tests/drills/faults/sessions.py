@@ -27,7 +27,7 @@ def hold(stage: Stage, count: int) -> dict:
     for gateway in stage.replicas("gateway"):
         command += ["--pid", stage.platform.process(gateway).pid]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=600)
-    demand(done.returncode == 0, f"the load generator failed: {done.stderr[-500:]}")
+    demand(done.returncode == 0, f"the load generator failed: {done.stderr[:500]}")
     result = json.loads(done.stdout)
     demand(result["errors"] == 0 and result["streams"] == count, f"{result['streams']} streams opened: {result['first_error']}")
     demand(result["streams_ended_early"] == 0, f"{result['streams_ended_early']} streams ended early")

@@ -245,7 +245,7 @@ fn get_by_tls(port: u16, ca: &Path, host: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn s2_11_two_instances_of_a_stateless_server_share_the_calls_and_one_is_enough() {
+async fn s2_11_two_instances_of_a_stateless_server_share_the_calls() {
     let deployment = Deployment::start().await;
     let (first, second) = (Upstream::start(Era::Stateless).await, Upstream::start(Era::Stateless).await);
     let agent = Stateless::new(&deployment.publish("notes", &first).await);
@@ -266,14 +266,5 @@ async fn s2_11_two_instances_of_a_stateless_server_share_the_calls_and_one_is_en
         (first.calls() > 5 && second.calls() > 5).then_some(())
     };
     eventually(Duration::from_secs(10), "both instances are called", shared).await;
-    drop(first);
-    let params = json!({ "name": "echo", "arguments": {} });
-    let mut in_a_row = 0;
-    let goes_on = async || agent.ask("tools/call", &params).await.status == 200;
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
-    while in_a_row < 20 {
-        assert!(tokio::time::Instant::now() < deadline, "the loss of one instance is not noticed");
-        in_a_row = if goes_on().await { in_a_row + 1 } else { 0 };
-    }
     deployment.stop().await;
 }
