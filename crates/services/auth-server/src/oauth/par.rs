@@ -24,6 +24,9 @@ use crate::http::failure::{Failure, no_store};
 
 /// How long a pushed request waits for its browser (RFC 9126 §2.2).
 const LIFETIME: Duration = Duration::from_mins(1);
+/// What pushed requests are sealed as, with their key as associated data: whoever can write to the table must not be able
+/// to say where a person's code goes.
+const KIND: &str = "auth.pushed";
 /// What references start with (RFC 9126 §2.2).
 const PREFIX: &str = "urn:ietf:params:oauth:request_uri:";
 
@@ -69,9 +72,10 @@ pub(crate) async fn handle(
 async fn push(app: &App, issuer: &Issuer, client: &Client, checked: &Checked) -> Result<Reference, Failure> {
     let secret = portico_ids::secret_token(&*app.rng);
     let request_uri = format!("{PREFIX}{}", secret.expose_secret());
-    let value = serde_json::to_vec(checked).map_err(|_| Failure::Internal)?;
+    let json = serde_json::to_vec(checked).map_err(|_| Failure::Internal)?;
     let key = key(issuer, &client.client_id, &request_uri);
-    app.pushed.put(&key, value.into(), LIFETIME).await.map_err(unavailable)?;
+    let sealed = app.handles.seal(KIND, key.as_bytes(), &json);
+    app.pushed.put(&key, sealed.into(), LIFETIME).await.map_err(unavailable)?;
     Ok(Reference { request_uri, expires_in: LIFETIME.as_secs() })
 }
 
@@ -92,13 +96,24 @@ pub(super) async fn take(
     };
     let key = key(issuer, &client.client_id, request_uri);
     let taken = app.pushed.take(&key).await.map_err(unavailable)?;
-    let checked = taken.and_then(|json| serde_json::from_slice::<Checked>(&json).ok());
+    let checked = taken.and_then(|sealed| open(app, &key, &sealed));
     let checked = checked.filter(|checked| checked.pending.is_of(client)).ok_or_else(|| {
         let message = "This request has expired, was used before or belongs to another application. Go back to the \
                        application and start again.";
         OAuthError::new(OAuthErrorCode::InvalidRequest, message)
     })?;
     Ok(Some(checked))
+}
+
+/// Opens what was pushed under this key; what this deployment did not put there is as good as nothing.
+fn open(app: &App, key: &str, sealed: &[u8]) -> Option<Checked> {
+    let sealed = std::str::from_utf8(sealed).ok()?;
+    let Some(json) = app.handles.open(KIND, key.as_bytes(), sealed) else {
+        tracing::error!("a pushed request was not sealed by this deployment: see who can write to Redis");
+        return None;
+    };
+    let checked = serde_json::from_slice::<Checked>(&json).ok()?;
+    checked.pending.is_alive(app.clock.now()).then_some(checked)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "used as a function of an error")]

@@ -57,6 +57,45 @@ async fn as_18_a_reference_works_once_for_a_minute_and_for_its_client_only() {
 }
 
 #[tokio::test]
+async fn as_18_what_somebody_else_wrote_into_the_table_of_pushed_requests_is_not_there() {
+    let portico = Portico::start().await;
+    let client = portico.public_client(CALLBACK).await;
+    let other = portico.public_client(CALLBACK).await;
+    let app = portico.servers[0].app();
+    let key = |client: &str, reference: &str| format!(" {client} {reference}");
+    let taken = async |key: &str| app.pushed.take(key).await.unwrap().unwrap();
+    let put = async |key: &str, value: &[u8]| {
+        let value = value.to_vec().into();
+        app.pushed.put(key, value, std::time::Duration::from_mins(1)).await.unwrap();
+    };
+
+    let reference = push(&portico, &client).await;
+    let genuine = taken(&key(&client, &reference)).await;
+    let text = String::from_utf8(genuine.to_vec()).unwrap();
+    assert!(!text.contains("redirect_uri") && !text.contains(CALLBACK), "{text}");
+    // In the clear and complete, as a service without seals would have written it.
+    let sealed = app.handles.open("auth.pushed", key(&client, &reference).as_bytes(), &text).unwrap();
+    let plain = String::from_utf8(sealed).unwrap();
+    assert!(plain.contains(CALLBACK), "{plain}");
+    put(&key(&client, &reference), plain.as_bytes()).await;
+    is_page(&portico.get(&path("", &client, &reference)).await);
+    // Altered.
+    let mut altered = genuine.to_vec();
+    altered[40] ^= 1;
+    put(&key(&client, &reference), &altered).await;
+    is_page(&portico.get(&path("", &client, &reference)).await);
+    // What another client pushed, or this one under another reference.
+    for foreign in [(&other, push(&portico, &other).await), (&client, push(&portico, &client).await)] {
+        let value = taken(&key(foreign.0, &foreign.1)).await;
+        put(&key(&client, &reference), &value).await;
+        is_page(&portico.get(&path("", &client, &reference)).await);
+    }
+    // It was all about the value: unchanged it is as good as ever.
+    put(&key(&client, &reference), &genuine).await;
+    assert_eq!(portico.get(&path("", &client, &reference)).await.status, StatusCode::SEE_OTHER);
+}
+
+#[tokio::test]
 async fn as_18_what_the_browser_adds_does_not_count() {
     let portico = Portico::start().await;
     let client = portico.public_client(CALLBACK).await;
