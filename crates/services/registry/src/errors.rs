@@ -40,6 +40,8 @@ pub(crate) enum RegistryError {
     ProviderUnavailable { kind: String },
     #[error("json_spec.endpoint: {message}")]
     AddressRefused { reason: &'static str, message: String },
+    #[error("the instance is at revision {current}: wait for its newest spec")]
+    SpecSuperseded { current: i64 },
     #[error("the page token is not one of this list; start again without a token")]
     PageToken,
     #[error("there is no {kind} with this id or name, or you may not see it")]
@@ -103,6 +105,7 @@ impl RegistryError {
             Self::RevisionMissing { .. } => (Code::InvalidArgument, "expected_revision_missing"),
             Self::PlainSecret { .. } => (Code::InvalidArgument, "plain_secret"),
             Self::EnvMismatch { .. } => (Code::InvalidArgument, "env_mismatch"),
+            Self::SpecSuperseded { .. } => (Code::FailedPrecondition, "spec_superseded"),
             Self::InstanceWouldBreak { .. } => (Code::FailedPrecondition, "instance_would_break"),
             Self::ProviderUnavailable { .. } => (Code::FailedPrecondition, "provider_unavailable"),
             Self::AddressRefused { reason, .. } => (Code::InvalidArgument, reason),

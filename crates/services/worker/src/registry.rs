@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use portico_ids::{InstanceId, ServerId};
+use portico_ids::ServerId;
 use portico_mcp_types::Revision;
 use portico_proto_registry as proto;
 use portico_proto_registry::observation_service_client::ObservationServiceClient;
@@ -123,15 +123,16 @@ impl RegistryClient {
         self.counted("report_capabilities", within(CAPABILITIES_DEADLINE, call).await).map(drop)
     }
 
-    /// Fetches the value of an instance's own secret; `None` if it does not exist.
+    /// Fetches the value of an instance's own secret, as long as this spec is its newest; `None` if it does not exist.
     pub(crate) async fn secret(
         &self,
-        instance: InstanceId,
+        spec: &Spec,
         reference: &str,
     ) -> Result<Option<SecretString>, RegistryFault> {
         let request = proto::ResolveSecretsRequest {
             refs: vec![reference.to_owned()],
-            purpose: format!("instance/{instance}"),
+            purpose: format!("instance/{}", spec.instance),
+            spec_revision: spec.revision,
         };
         let mut client = SecretResolverServiceClient::new(self.link.clone());
         let call = client.resolve_secrets(with_deadline(DEADLINE, request));

@@ -221,7 +221,7 @@ impl Watcher {
     /// The server with its credential, fetched if it is not at hand or may have changed.
     async fn peer(&mut self, refresh: bool) -> Result<Peer, LookError> {
         if let Some(reference) = self.spec.secret.as_ref().filter(|_| refresh || self.credential.is_none()) {
-            match self.context.registry.secret(self.spec.instance, reference).await {
+            match self.context.registry.secret(&self.spec, reference).await {
                 // The old one is good enough until the registry is back.
                 Err(RegistryFault::Unavailable(_)) if self.credential.is_some() => {}
                 fetched => {

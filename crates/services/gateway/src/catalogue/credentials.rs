@@ -154,6 +154,8 @@ impl Resolver {
         let request = ResolveSecretsRequest {
             refs: vec![want.reference.clone()],
             purpose: format!("instance/{}", want.instance),
+            // The catalogue came from the registry itself.
+            spec_revision: 0,
         };
         let mut client = SecretResolverServiceClient::new(self.link.clone());
         let answer = within(DEADLINE, client.resolve_secrets(with_deadline(DEADLINE, request))).await?;

@@ -42,9 +42,10 @@ async fn resolve(
         return Err(RegistryError::invalid("purpose", "is instance/{id}"));
     };
     let instance = convert::id("purpose", instance)?;
+    let revision = Some(message.spec_revision).filter(|revision| *revision != 0);
     let references =
         message.refs.iter().map(|reference| SecretRef::parse(reference)).collect::<Result<Vec<_>, _>>()?;
-    let resolved = service.resolve_secrets(actor, &references, instance).await?;
+    let resolved = service.resolve_secrets(actor, &references, (instance, revision)).await?;
     let secrets = resolved.secrets.into_iter().map(|secret| proto::ResolvedSecret {
         r#ref: secret.reference.to_string(),
         value: secret.value.expose_secret().to_vec(),

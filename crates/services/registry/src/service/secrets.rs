@@ -133,17 +133,18 @@ impl Service {
         &self,
         actor: &Actor,
         references: &[SecretRef],
-        purpose: InstanceId,
+        (purpose, spec_revision): (InstanceId, Option<i64>),
     ) -> Result<Resolved, RegistryError> {
         let mut session = self.session().await?;
         let wanted: BTreeSet<&SecretRef> = references.iter().collect();
         let mut used = Vec::new();
         for reference in wanted.iter().copied() {
-            if instances::referring_to(session.conn(), reference)
-                .await?
-                .iter()
-                .any(|instance| instance.id == purpose)
-            {
+            let users = instances::referring_to(session.conn(), reference).await?;
+            if let Some(user) = users.iter().find(|instance| instance.id == purpose) {
+                // An older spec may name an address that the owner has left since.
+                if spec_revision.is_some_and(|revision| revision != user.revision) {
+                    return Err(RegistryError::SpecSuperseded { current: user.revision });
+                }
                 used.push(reference.clone());
             }
         }

@@ -101,7 +101,8 @@ pub(crate) async fn allow_removal(conn: Conn<'_>, before: DateTime<Utc>) -> Resu
 /// Removes those of the first `limit` records that are from before a moment, and answers how many were.
 pub(crate) async fn remove(db: &Db, before: DateTime<Utc>, limit: i64) -> Result<u64, StoreError> {
     // The first by number are the oldest but for differences of clocks: no other index is needed.
-    const SQL: &str = "DELETE FROM audit WHERE occurred_at < $1 AND id IN (SELECT id FROM audit ORDER BY seq LIMIT $2)";
+    const SQL: &str =
+        "DELETE FROM audit WHERE occurred_at < $1 AND id IN (SELECT id FROM audit ORDER BY seq LIMIT $2)";
     Ok(on_db!(db, pool => sqlx::query(SQL).bind(before).bind(limit).execute(pool).await?.rows_affected()))
 }
 

@@ -90,8 +90,7 @@ async fn internal_methods_need_the_right_service() {
     let mut fixture = Fixture::new().await;
     let admin = fixture.person(&["administrator"], "admin");
     for method in methods().iter().filter(|(service, _)| INTERNAL.contains(&service.as_str())) {
-        for (caller, reason) in
-            [(&admin, "internal_only"), (&As::Service("demo-server"), "peer_not_allowed")]
+        for (caller, reason) in [(&admin, "internal_only"), (&As::Service("demo-server"), "peer_not_allowed")]
         {
             assert_refused(&call(&fixture, method, caller).await, method, Code::PermissionDenied, reason);
         }

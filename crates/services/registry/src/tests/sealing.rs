@@ -24,7 +24,8 @@ async fn set(owner: &mut Clients, reference: &str, value: &str) {
 
 async fn resolved(fixture: &Fixture, reference: &str, instance: &proto::Instance) -> (Vec<u8>, i64) {
     let purpose = format!("instance/{}", instance.id);
-    let request = proto::ResolveSecretsRequest { refs: vec![reference.to_owned()], purpose };
+    let request =
+        proto::ResolveSecretsRequest { refs: vec![reference.to_owned()], purpose, spec_revision: 0 };
     let found = fixture.clients(As::Service("gateway")).resolver.resolve_secrets(request).await;
     let secret = found.unwrap().into_inner().secrets.remove(0);
     (secret.value, secret.version)

@@ -20,6 +20,7 @@ fn resolve(reference: &str, instance: &proto::Instance) -> proto::ResolveSecrets
     proto::ResolveSecretsRequest {
         refs: vec![reference.to_owned()],
         purpose: format!("instance/{}", instance.id),
+        spec_revision: 0,
     }
 }
 
@@ -31,6 +32,24 @@ async fn register_with(
     let request =
         proto::RegisterServerRequest { json_spec: Some(bearer_spec(reference)), ..registration(name) };
     Ok(owner.servers.register_server(request).await?.into_inner().instance.unwrap())
+}
+
+#[tokio::test]
+async fn s4_04_nothing_is_resolved_for_a_spec_that_is_not_the_newest() {
+    let mut fixture = Fixture::new().await;
+    let mut owner = fixture.publisher();
+    let mut worker = fixture.clients(As::Service("worker"));
+    let instance = register_with(&mut owner, "github", "github-token").await.unwrap();
+    owner.secrets.set_secret(set("github-token", CANARY)).await.unwrap();
+    let at =
+        |spec_revision| proto::ResolveSecretsRequest { spec_revision, ..resolve("github-token", &instance) };
+    // Setting the secret did not change the spec.
+    let found = worker.resolver.resolve_secrets(at(instance.revision)).await.unwrap().into_inner();
+    assert_eq!(found.secrets.len(), 1);
+    for other in [instance.revision + 1, 1_000_000_000, -1] {
+        let outcome = worker.resolver.resolve_secrets(at(other)).await;
+        refused(outcome, Code::FailedPrecondition, "spec_superseded");
+    }
 }
 
 #[tokio::test]

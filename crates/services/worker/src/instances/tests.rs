@@ -84,7 +84,8 @@ async fn s4_05_a_list_that_is_older_than_an_event_does_not_undo_it() {
     assert_eq!(instances.entries.keys().copied().collect::<HashSet<_>>(), HashSet::from([id(1), id(3)]));
 
     tokio::time::advance(Duration::from_secs(1)).await;
-    let new = instances.resync(Resynced { started: Instant::now(), specs: vec![spec(3, 4), spec(4, 5)] }, &everything());
+    let new = instances
+        .resync(Resynced { started: Instant::now(), specs: vec![spec(3, 4), spec(4, 5)] }, &everything());
     assert_eq!(new.into_iter().map(|(id, _)| id).collect::<Vec<_>>(), [id(4)]);
     assert_eq!(instances.entries.keys().copied().collect::<HashSet<_>>(), HashSet::from([id(3), id(4)]));
     assert!(instances.gone.is_empty());

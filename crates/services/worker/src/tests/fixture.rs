@@ -164,6 +164,11 @@ impl SecretResolverService for FakeRegistry {
         request: Request<proto::ResolveSecretsRequest>,
     ) -> Result<Response<proto::ResolveSecretsResponse>, Status> {
         self.enter(request, |state, asked| {
+            let newest = |id| state.specs.get(id).map(|spec| spec.revision);
+            let current = asked.purpose.strip_prefix("instance/").and_then(newest);
+            if current.is_some_and(|revision| revision != asked.spec_revision) {
+                return Err(grpc_error(Code::FailedPrecondition, "spec_superseded", "not the newest"));
+            }
             state.resolved.push(asked.purpose);
             let known = |name: &String| {
                 let value = state.secrets.get(name)?.clone().into_bytes();

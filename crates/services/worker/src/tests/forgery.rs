@@ -85,3 +85,29 @@ async fn a_forged_event_does_not_come_back_and_is_not_kept_for_people() {
     assert!(fixture.events.dead_letters(TOPIC, "worker").await.unwrap().is_empty());
     fixture.stop().await;
 }
+
+#[tokio::test]
+async fn s4_04_a_replayed_event_of_an_older_spec_sends_no_credential_to_the_address_that_was_left() {
+    let fixture = Fixture::new();
+    let behaviour = Behaviour { token: Some("value"), ..Behaviour::default() };
+    let start = || Upstream::start(behaviour.clone(), &fixture.tasks);
+    let (left, moved) = (start(), start());
+    fixture.registry.with(|state| state.secrets.insert("team/key".to_owned(), "value".to_owned()));
+    fixture.start(WorkerSettings { discovery_interval_ms: 3_600_000, ..quick() });
+    fixture.until("resynced", |state| state.lists == 1).await;
+    // To this worker the old event is news: it was not there when the instance moved.
+    let newest = row(1, 5, &with_bearer(&moved));
+    fixture.add(&newest);
+    fixture.publish(updated(&row(1, 1, &with_bearer(&left)))).await;
+    let refused = r#"portico_worker_registry_calls_total{method="resolve_secrets",outcome="failed"}"#;
+    let asked = async {
+        while fixture.metric(refused) == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(10), asked).await.is_ok(), "it never asked");
+    fixture.publish(updated(&newest)).await;
+    fixture.until("the newest", |state| state.is_healthy(1)).await;
+    left.seen(|seen| assert!(seen.requests.is_empty(), "{:?}", seen.requests));
+    fixture.stop().await;
+}
