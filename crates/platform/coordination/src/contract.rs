@@ -82,6 +82,8 @@ run! {
     ttl_map::touching_prolongs_and_putting_replaces,
     ttl_map::of_racers_to_put_one_wins,
     ttl_map::of_racers_to_take_one_gets_it,
+    ttl_map::only_the_expected_value_is_swapped,
+    ttl_map::renewing_prolongs_and_gives_the_value,
     ttl_map::namespaces_do_not_meet,
     leases::one_owner_holds_a_lease_at_a_time,
     leases::fences_grow_with_every_lease,

@@ -74,6 +74,22 @@ impl TtlMap {
         }
     }
 
+    /// Puts a value in the place of the expected one and tells whether it did; of several racers that expect the same
+    /// exactly one gets true.
+    pub async fn swap(
+        &self,
+        key: &str,
+        expected: &Bytes,
+        value: Bytes,
+        ttl: Duration,
+    ) -> Result<bool, CoordinationError> {
+        check(&value)?;
+        match &self.backend {
+            Backend::Local(map) => Ok(map.swap(key, expected, value, ttl)),
+            Backend::Remote(map) => map.swap(key, expected, &value, ttl).await,
+        }
+    }
+
     /// Removes the value and tells whether there was one.
     pub async fn remove(&self, key: &str) -> Result<bool, CoordinationError> {
         match &self.backend {
@@ -95,6 +111,14 @@ impl TtlMap {
         match &self.backend {
             Backend::Local(map) => Ok(map.touch(key, ttl)),
             Backend::Remote(map) => map.touch(key, ttl).await,
+        }
+    }
+
+    /// Gives the value a new time to live and returns it.
+    pub async fn renew(&self, key: &str, ttl: Duration) -> Result<Option<Bytes>, CoordinationError> {
+        match &self.backend {
+            Backend::Local(map) => Ok(map.renew(key, ttl)),
+            Backend::Remote(map) => map.renew(key, ttl).await,
         }
     }
 }

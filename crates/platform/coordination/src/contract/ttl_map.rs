@@ -67,6 +67,35 @@ pub(super) async fn of_racers_to_take_one_gets_it<P: AsyncFn(Duration)>(suite: &
     assert_eq!(taken, [A]);
 }
 
+pub(super) async fn only_the_expected_value_is_swapped<P: AsyncFn(Duration)>(suite: &Suite<P>) {
+    let map = suite.backend.ttl_map("m");
+    assert!(!map.swap("k", &A, B, suite.unit * 10).await.unwrap(), "nothing is there");
+    assert_eq!(map.get("k").await.unwrap(), None);
+    map.put("k", A, suite.unit * 2).await.unwrap();
+    assert!(!map.swap("k", &B, B, suite.unit * 10).await.unwrap());
+    assert!(map.swap("k", &A, B, suite.unit * 10).await.unwrap());
+    (suite.pass)(suite.unit * 3).await;
+    assert_eq!(map.get("k").await.unwrap(), Some(B), "the swap also sets the time to live");
+    let mut racers = JoinSet::new();
+    for n in 0..16_u8 {
+        let (map, ttl) = (map.clone(), suite.unit * 2);
+        racers.spawn(async move { map.swap("k", &B, Bytes::from(vec![n]), ttl).await.unwrap() });
+    }
+    let winners = racers.join_all().await.into_iter().filter(|won| *won).count();
+    assert_eq!(winners, 1);
+    (suite.pass)(suite.unit * 3).await;
+    assert_eq!(map.get("k").await.unwrap(), None);
+}
+
+pub(super) async fn renewing_prolongs_and_gives_the_value<P: AsyncFn(Duration)>(suite: &Suite<P>) {
+    let map = suite.backend.ttl_map("m");
+    assert_eq!(map.renew("k", suite.unit * 10).await.unwrap(), None);
+    map.put("k", A, suite.unit * 2).await.unwrap();
+    assert_eq!(map.renew("k", suite.unit * 10).await.unwrap(), Some(A));
+    (suite.pass)(suite.unit * 3).await;
+    assert_eq!(map.get("k").await.unwrap(), Some(A));
+}
+
 pub(super) async fn namespaces_do_not_meet<P: AsyncFn(Duration)>(suite: &Suite<P>) {
     let (one, two) = (suite.backend.ttl_map("one"), suite.backend.ttl_map("two"));
     one.put("k", A, suite.unit * 10).await.unwrap();

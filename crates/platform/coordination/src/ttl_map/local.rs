@@ -90,14 +90,26 @@ impl LocalMap {
         shard.remove(key).filter(|_| live)
     }
 
-    pub(super) fn touch(&self, key: &str, ttl: Duration) -> bool {
+    pub(super) fn swap(&self, key: &str, expected: &Bytes, value: Bytes, ttl: Duration) -> bool {
         let now = self.shared.clock.now();
         let mut shard = self.shard(key);
-        let Some(value) = shard.live(key, now).map(|entry| entry.value.clone()) else {
+        if shard.live(key, now).is_none_or(|entry| entry.value != *expected) {
             return false;
-        };
+        }
         shard.put(key, value, ttl, now);
         true
+    }
+
+    pub(super) fn touch(&self, key: &str, ttl: Duration) -> bool {
+        self.renew(key, ttl).is_some()
+    }
+
+    pub(super) fn renew(&self, key: &str, ttl: Duration) -> Option<Bytes> {
+        let now = self.shared.clock.now();
+        let mut shard = self.shard(key);
+        let value = shard.live(key, now)?.value.clone();
+        shard.put(key, value.clone(), ttl, now);
+        Some(value)
     }
 
     fn shard(&self, key: &str) -> MutexGuard<'_, Shard> {
