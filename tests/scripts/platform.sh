@@ -23,7 +23,8 @@ up() {
 
 scenarios() {
   PORTICO_TEST_DEPLOYMENT=platform PORTICO_TEST_PLATFORM=$dir/platform \
-    cargo nextest run --workspace -E 'package(acceptance) & binary(e2e)' -j 1 --cargo-quiet --status-level slow
+    cargo nextest run --workspace -E 'package(acceptance) & binary(e2e)' --run-ignored all -j 1 --cargo-quiet \
+    --status-level slow
 }
 
 down() {

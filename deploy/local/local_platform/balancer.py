@@ -72,7 +72,7 @@ http {{
 
   server {{
     listen {host}:{grpc} http2 backlog=1024;
-    http2_max_concurrent_streams 1024;
+    http2_max_concurrent_streams 128;
 {grpc_choices}
     location / {{ grpc_pass grpc://$registry; }}
     location /portico.auth. {{ grpc_pass grpc://$auth_server; }}

@@ -106,7 +106,7 @@ class Redis:
             f"bind {HOST}", "port 0", f"tls-port {self.port}", "tls-auth-clients no", "protected-mode yes",
             f"tls-cert-file {self.layout.certs}/redis.pem", f"tls-key-file {self.layout.certs}/redis-key.pem",
             f"tls-ca-cert-file {self.layout.certs}/ca.pem", f"requirepass {self.state.passwords['redis']}",
-            'save ""', "appendonly no", f"dir {self.layout.run}", "maxmemory 256mb", "maxmemory-policy noeviction",
+            'save ""', "appendonly no", f"dir {self.layout.run}", "maxmemory 256mb", "maxmemory-policy volatile-ttl",
         ]
         write_private(self.config, "\n".join(lines) + "\n")
 

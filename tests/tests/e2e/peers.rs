@@ -1,5 +1,5 @@
 //! Between the services: whoever shows no certificate of this deployment, or calls what is not for it, is refused, and
-//! the refusal is recorded. In one process there are no such connections.
+//! the refusal is recorded. In one process there are no such connections, so these run on a platform only.
 
 use std::io::{Read as _, Write as _};
 use std::path::Path;
@@ -51,9 +51,10 @@ async fn is_recorded(api: &Api, service: &str, record: (&str, &str, &str)) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs separate services: tests/scripts/platform.sh runs it"]
 async fn s0_28_s3_26_s3_60_a_peer_without_a_certificate_of_the_deployment_is_refused_and_recorded() {
     let deployment = Deployment::start().await;
-    let Some(platform) = deployment.platform() else { return };
+    let platform = deployment.platform().expect("a platform: PORTICO_TEST_DEPLOYMENT=platform");
     let api = deployment.api().await;
     // Made by somebody else's authority, with all the right names.
     let foreign = tempfile::tempdir().unwrap();
@@ -80,9 +81,10 @@ async fn s0_28_s3_26_s3_60_a_peer_without_a_certificate_of_the_deployment_is_ref
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs separate services: tests/scripts/platform.sh runs it"]
 async fn s0_28_s3_60_a_peer_at_a_method_that_is_not_for_it_is_refused_and_recorded() {
     let deployment = Deployment::start().await;
-    let Some(platform) = deployment.platform() else { return };
+    let platform = deployment.platform().expect("a platform: PORTICO_TEST_DEPLOYMENT=platform");
     let api = deployment.api().await;
     let certs = platform.directory().join("certs");
     let worker = link(platform, "registry", (&certs, "worker"));

@@ -1,5 +1,5 @@
 //! What holds where every service is a process of its own: where data lies, how databases are used, who listens where.
-//! In one process there is nothing to see of it.
+//! In one process there is nothing to see of it, so most of these run on a platform only.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -30,9 +30,10 @@ async fn count(pool: &PgPool, query: &str) -> i64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs separate services: tests/scripts/platform.sh runs it"]
 async fn s0_13_primary_data_is_in_postgres_and_services_keep_copies_only() {
     let deployment = Deployment::start().await;
-    let Some(platform) = deployment.platform() else { return };
+    let platform = deployment.platform().expect("a platform: PORTICO_TEST_DEPLOYMENT=platform");
     let upstream = Upstream::start(Era::Session).await;
     let session = Session::open(&deployment.publish("notes", &upstream).await).await;
     let answer = session.ask("tools/call", &json!({ "name": "echo", "arguments": {} })).await;
@@ -62,9 +63,10 @@ async fn s0_13_primary_data_is_in_postgres_and_services_keep_copies_only() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs separate services: tests/scripts/platform.sh runs it"]
 async fn s2_31_connections_to_the_database_are_pooled_within_their_limit() {
     let deployment = Deployment::start().await;
-    let Some(platform) = deployment.platform() else { return };
+    let platform = deployment.platform().expect("a platform: PORTICO_TEST_DEPLOYMENT=platform");
     let api = deployment.api().await;
     let pool = database(platform).await;
     let mut asking = tokio::task::JoinSet::new();
@@ -89,9 +91,10 @@ async fn s2_31_connections_to_the_database_are_pooled_within_their_limit() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs separate services: tests/scripts/platform.sh runs it"]
 async fn s1_22_s2_25_a_database_that_somebody_else_runs_is_enough() {
     let deployment = Deployment::start().await;
-    let Some(platform) = deployment.platform() else { return };
+    let platform = deployment.platform().expect("a platform: PORTICO_TEST_DEPLOYMENT=platform");
     let pool = database(platform).await;
     // As a provider hands it out: no superuser, one database, TLS, a password.
     for statement in [
@@ -125,9 +128,10 @@ async fn s1_22_s2_25_a_database_that_somebody_else_runs_is_enough() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs separate services: tests/scripts/platform.sh runs it"]
 async fn s0_31_every_service_logs_measures_and_records_under_one_correlation_id() {
     let deployment = Deployment::start().await;
-    let Some(platform) = deployment.platform() else { return };
+    let platform = deployment.platform().expect("a platform: PORTICO_TEST_DEPLOYMENT=platform");
     let upstream = Upstream::start(Era::Stateless).await;
     let mut agent = Stateless::new(&deployment.publish("notes", &upstream).await);
     let id = format!("one-id-{}", std::process::id());
@@ -170,9 +174,10 @@ fn log(platform: &Platform, service: &str, number: usize) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs separate services: tests/scripts/platform.sh runs it"]
 async fn s4_31_s3_53_every_process_listens_where_its_settings_say() {
     let deployment = Deployment::start().await;
-    let Some(platform) = deployment.platform() else { return };
+    let platform = deployment.platform().expect("a platform: PORTICO_TEST_DEPLOYMENT=platform");
     for service in SERVICES {
         for admin in platform.replicas(service, "admin") {
             let ready = deployment.http.get(&format!("{admin}/ready")).await;
@@ -190,9 +195,10 @@ async fn s4_31_s3_53_every_process_listens_where_its_settings_say() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs separate services: tests/scripts/platform.sh runs it"]
 async fn s3_01_s1_02_a_gateway_ends_tls_by_itself_where_it_is_told_to() {
     let deployment = Deployment::start().await;
-    let Some(platform) = deployment.platform() else { return };
+    let platform = deployment.platform().expect("a platform: PORTICO_TEST_DEPLOYMENT=platform");
     let directory = tempfile::tempdir().unwrap();
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let certs = platform.directory().join("certs");
