@@ -16,6 +16,11 @@ static SCHEMA: Schema = Schema {
             name: "audit retention",
             sql: include_str!("../../../../migrations/auth-server/postgres/0002_audit_retention.sql"),
         },
+        Migration {
+            version: 3,
+            name: "service account seeds",
+            sql: include_str!("../../../../migrations/auth-server/postgres/0003_service_account_seeds.sql"),
+        },
     ],
     sqlite: &[
         Migration {
@@ -27,6 +32,11 @@ static SCHEMA: Schema = Schema {
             version: 2,
             name: "audit retention",
             sql: include_str!("../../../../migrations/auth-server/sqlite/0002_audit_retention.sql"),
+        },
+        Migration {
+            version: 3,
+            name: "service account seeds",
+            sql: include_str!("../../../../migrations/auth-server/sqlite/0003_service_account_seeds.sql"),
         },
     ],
 };

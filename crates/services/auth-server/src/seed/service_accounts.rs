@@ -10,6 +10,7 @@ use crate::actor::Deed;
 use crate::app::secret_hash;
 use crate::domain::names::check_slug;
 use crate::store::Stores;
+use crate::store::change::Change;
 use crate::store::roles::Role;
 use crate::store::service_accounts::ServiceAccount;
 use crate::trust::principal_revoked;
@@ -64,10 +65,10 @@ pub async fn ensure_service_account(
     Ok(ServiceCredentials { client_id: id.to_string(), client_secret })
 }
 
-/// Makes sure that a service account with these credentials exists and holds a role everywhere. Running it again, or
-/// two at once, changes nothing; another secret replaces the one before and ends the tokens that it got.
-///
-/// An account that somebody has disabled stays disabled.
+/// Makes a service account with these credentials that holds a role everywhere. Running it again, or two at once,
+/// changes nothing, and neither undoes what was done since: a secret that was rotated stays, a role that was taken and
+/// an account that was disabled or deleted do not come back. Only another secret than was last seeded replaces the one
+/// that the account has, and ends the tokens that it got.
 pub async fn seed_service_account(
     db: &Db,
     tools: &SeedTools,
@@ -86,36 +87,57 @@ pub async fn seed_service_account(
     let hash = secret_hash(secret);
     let stores = Stores::new(db);
     let role = role(&stores, &seed.role).await?;
-    let account = tools.account(id, &seed.name, hash.clone());
-    let known = match seed.known(&stores, id).await? {
-        Some(known) => known,
-        None => match tools.create_account(&stores, &account).await {
-            Ok(()) => account,
-            // Somebody else seeded at the same time.
-            Err(StoreError::AlreadyExists) => seed.known(&stores, id).await?.ok_or(StoreError::NotFound)?,
-            Err(error) => return Err(error.into()),
-        },
+    let last = stores.service_accounts.seeded(id).await?;
+    let known = match (&last, stores.service_accounts.get(id).await?) {
+        (Some(_), None) => {
+            tracing::info!(account = seed.name, "a seeded service account was deleted and is not made again");
+            return Ok(());
+        }
+        (_, known) => seed.checked(&stores, known).await?,
     };
-    if known.secret_hash != hash {
-        tools.give_secret(&stores, &known, &hash).await?;
+    match (known, last) {
+        (None, _) => match tools.create_seeded(&stores, &tools.account(id, &seed.name, hash), &role).await {
+            // Somebody else seeded at the same time.
+            Err(StoreError::AlreadyExists) if stores.service_accounts.seeded(id).await?.is_some() => {}
+            done => done?,
+        },
+        (Some(known), None) => {
+            if known.secret_hash != hash {
+                tracing::warn!(
+                    account = seed.name,
+                    "the service account was there before and keeps its secret, which is not the one in the settings"
+                );
+            }
+            stores.service_accounts.remember_seed(id, &hash).await?;
+        }
+        (Some(known), Some(last)) if last != hash => {
+            let change = tools.rotation(&known);
+            stores.service_accounts.seed_secret(id, (&last, &hash), &change).await?;
+        }
+        (Some(_), Some(_)) => {}
     }
-    tools.give_role(&stores, id, &role).await
+    Ok(())
 }
 
 impl ServiceAccountSeed {
-    /// Finds the account, if id and name mean the same one.
-    async fn known(
+    /// Answers the account that has the id, if id and name mean the same one.
+    async fn checked(
         &self,
         stores: &Stores,
-        id: ServiceAccountId,
+        known: Option<ServiceAccount>,
     ) -> Result<Option<ServiceAccount>, SeedError> {
-        match stores.service_accounts.get(id).await? {
+        match known {
             Some(account) if account.name == self.name => Ok(Some(account)),
             Some(_) => Err(self.refused("an account of another name has its client_id")),
-            None if stores.service_accounts.find(&self.name).await?.is_some() => {
-                Err(self.refused("an account of this name has another client_id: use that, or another name"))
+            None => {
+                match stores.service_accounts.find(&self.name).await? {
+                    // Somebody else seeded at the same time.
+                    Some(account) if account.id.to_string() == self.client_id => Ok(Some(account)),
+                    Some(_) => Err(self
+                        .refused("an account of this name has another client_id: use that, or another name")),
+                    None => Ok(None),
+                }
             }
-            None => Ok(None),
         }
     }
 
@@ -143,17 +165,34 @@ impl SeedTools {
         stores.service_accounts.create(account, &change).await.map(drop)
     }
 
-    /// Replaces the secret of an account; tokens that the old one got end.
+    async fn create_seeded(
+        &self,
+        stores: &Stores,
+        account: &ServiceAccount,
+        role: &Role,
+    ) -> Result<(), StoreError> {
+        let principal = PrincipalId::ServiceAccount(account.id).to_string();
+        let created = self.change(Deed::done("service_account.create", &principal, &account.name));
+        let granted = self.change(Deed::done("grant.create", &principal, &role.name));
+        let grant = self.grant(&principal, role);
+        stores.service_accounts.create_seeded(account, &grant, [&created, &granted]).await
+    }
+
+    /// What goes with another secret for an account: tokens that the old one got end.
+    fn rotation(&self, account: &ServiceAccount) -> Change {
+        let principal = PrincipalId::ServiceAccount(account.id).to_string();
+        let writes = [principal_revoked(&principal, self.clock.now(), LONGEST_TOKEN)];
+        self.change(Deed::done("service_account.rotate", &principal, &account.name)).publish(writes)
+    }
+
+    /// Replaces the secret of an account.
     async fn give_secret(
         &self,
         stores: &Stores,
         account: &ServiceAccount,
         hash: &[u8],
     ) -> Result<(), StoreError> {
-        let principal = PrincipalId::ServiceAccount(account.id).to_string();
-        let writes = [principal_revoked(&principal, self.clock.now(), LONGEST_TOKEN)];
-        let deed = Deed::done("service_account.rotate", &principal, &account.name);
-        stores.service_accounts.set_secret(account.id, hash, &self.change(deed).publish(writes)).await
+        stores.service_accounts.set_secret(account.id, hash, &self.rotation(account)).await
     }
 
     async fn give_role(&self, stores: &Stores, id: ServiceAccountId, role: &Role) -> Result<(), SeedError> {
@@ -223,6 +262,61 @@ mod tests {
             assert_eq!(account.secret_hash, secret_hash(next), "{label}");
             let revoked = stores.trust.get(&format!("revocation/principal/{principal}")).await.unwrap();
             assert!(revoked.is_some(), "{label}: tokens of the first secret end");
+        }
+    }
+
+    #[tokio::test]
+    async fn s0_22_seeding_again_does_not_undo_what_was_done_since() {
+        for (label, db, _guard) in databases(schema()).await {
+            let tools = tools();
+            let stores = prepared(&db, &tools).await;
+            let [secret, next, rotated] =
+                ["first-secret-of-the-operator", "second-secret-of-the-operator", "secret-after-a-rotation"];
+            seed_service_account(&db, &tools, operator(secret)).await.unwrap();
+            let account = stores.service_accounts.find("operator").await.unwrap().unwrap();
+            tools.give_secret(&stores, &account, &secret_hash(rotated)).await.unwrap();
+            let principal = format!("service-account:{ID}");
+            let grant = stores.grants.of(&principal).await.unwrap().remove(0);
+            let taken = tools.change(Deed::done("grant.delete", &principal, ADMINISTRATOR));
+            stores.grants.delete(&grant, &taken).await.unwrap();
+
+            seed_service_account(&db, &tools, operator(secret)).await.unwrap();
+            let account = stores.service_accounts.find("operator").await.unwrap().unwrap();
+            assert_eq!(account.secret_hash, secret_hash(rotated), "{label}: the rotated secret stays");
+            assert!(stores.grants.of(&principal).await.unwrap().is_empty(), "{label}: the role stays taken");
+
+            seed_service_account(&db, &tools, operator(next)).await.unwrap();
+            let account = stores.service_accounts.find("operator").await.unwrap().unwrap();
+            assert_eq!(account.secret_hash, secret_hash(next), "{label}: another seed takes effect");
+            assert!(stores.grants.of(&principal).await.unwrap().is_empty(), "{label}: without the role");
+
+            let deleted = tools.change(Deed::done("service_account.delete", &principal, "operator"));
+            stores.service_accounts.delete(account.id, &deleted).await.unwrap();
+            for seed in [next, secret] {
+                seed_service_account(&db, &tools, operator(seed)).await.unwrap();
+                assert!(stores.service_accounts.find("operator").await.unwrap().is_none(), "{label}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn s0_22_an_account_from_before_seeds_were_remembered_keeps_its_secret() {
+        for (label, db, _guard) in databases(schema()).await {
+            let tools = tools();
+            let stores = prepared(&db, &tools).await;
+            let [there, seeded, next] = [
+                "secret-that-the-account-has",
+                "another-secret-in-the-settings",
+                "secret-that-is-seeded-later",
+            ];
+            let account = tools.account(ID.parse().unwrap(), "operator", secret_hash(there));
+            tools.create_account(&stores, &account).await.unwrap();
+            seed_service_account(&db, &tools, operator(seeded)).await.unwrap();
+            let account = stores.service_accounts.find("operator").await.unwrap().unwrap();
+            assert_eq!(account.secret_hash, secret_hash(there), "{label}");
+            seed_service_account(&db, &tools, operator(next)).await.unwrap();
+            let account = stores.service_accounts.find("operator").await.unwrap().unwrap();
+            assert_eq!(account.secret_hash, secret_hash(next), "{label}");
         }
     }
 

@@ -1,11 +1,12 @@
 //! Service accounts: programs with an identity of their own.
 
 use chrono::{DateTime, Utc};
-use portico_db::{Db, StoreError, on_db, on_tx, read, revision};
+use portico_db::{Conn, Db, StoreError, Tx, on_db, on_tx, read, revision};
 use portico_ids::ServiceAccountId;
 use uuid::Uuid;
 
 use super::change::Change;
+use super::grants::Grant;
 use super::row::record;
 
 record! {
@@ -47,6 +48,64 @@ impl ServiceAccountStore {
             .try_map(read).fetch_one(conn).await?);
         change.commit(tx, revision).await?;
         Ok(created)
+    }
+
+    /// Creates an account as the operator's settings describe it, with what it may do, and remembers the seed.
+    pub(crate) async fn create_seeded(
+        &self,
+        account: &ServiceAccount,
+        grant: &Grant,
+        [created, granted]: [&Change; 2],
+    ) -> Result<(), StoreError> {
+        const ACCOUNT: &str = "INSERT INTO service_accounts (id, name, description, secret_hash, disabled, revision, created_at) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7)";
+        const SEED: &str = "INSERT INTO service_account_seeds (id, secret_hash) VALUES ($1, $2)";
+        let mut tx = self.db.begin_write().await?;
+        let revision = revision::take(&mut tx).await?;
+        on_tx!(&mut tx, conn => sqlx::query(ACCOUNT)
+            .bind(account.id.as_uuid()).bind(&account.name).bind(&account.description)
+            .bind(&account.secret_hash).bind(account.disabled).bind(revision).bind(account.created_at)
+            .execute(conn).await.map(drop)?);
+        on_tx!(&mut tx, conn => sqlx::query(SEED).bind(account.id.as_uuid()).bind(&account.secret_hash)
+            .execute(conn).await.map(drop)?);
+        grant.insert(&mut tx).await?;
+        created.audit.write(Conn::from(&mut tx)).await?;
+        granted.commit(tx, revision).await
+    }
+
+    /// The hash of the secret that the account was last seeded with, which outlives the account.
+    pub(crate) async fn seeded(&self, id: ServiceAccountId) -> Result<Option<Vec<u8>>, StoreError> {
+        const SQL: &str = "SELECT secret_hash FROM service_account_seeds WHERE id = $1";
+        Ok(on_db!(&self.db, pool => sqlx::query_scalar(SQL).bind(id.as_uuid()).fetch_optional(pool).await?))
+    }
+
+    /// Remembers the seed of an account that is there, and changes nothing about it.
+    pub(crate) async fn remember_seed(&self, id: ServiceAccountId, hash: &[u8]) -> Result<(), StoreError> {
+        const SQL: &str =
+            "INSERT INTO service_account_seeds (id, secret_hash) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING";
+        on_db!(&self.db, pool => sqlx::query(SQL).bind(id.as_uuid()).bind(hash).execute(pool).await.map(drop)?);
+        Ok(())
+    }
+
+    /// Replaces the secret because the operator seeds another one than `last`; nothing happens if somebody else has
+    /// done so meanwhile.
+    pub(crate) async fn seed_secret(
+        &self,
+        id: ServiceAccountId,
+        (last, next): (&[u8], &[u8]),
+        change: &Change,
+    ) -> Result<(), StoreError> {
+        const SEED: &str =
+            "UPDATE service_account_seeds SET secret_hash = $3 WHERE id = $1 AND secret_hash = $2";
+        let mut tx = self.db.begin_write().await?;
+        let revision = revision::take(&mut tx).await?;
+        let changed = on_tx!(&mut tx, conn => sqlx::query(SEED).bind(id.as_uuid()).bind(last).bind(next)
+            .execute(conn).await?.rows_affected());
+        if changed == 0 {
+            return Ok(());
+        }
+        replace_secret(&mut tx, id, next, revision).await?;
+        change.commit(tx, revision).await
     }
 
     pub(crate) async fn get(&self, id: ServiceAccountId) -> Result<Option<ServiceAccount>, StoreError> {
@@ -106,16 +165,10 @@ impl ServiceAccountStore {
         secret_hash: &[u8],
         change: &Change,
     ) -> Result<(), StoreError> {
-        const SQL: &str = "UPDATE service_accounts SET secret_hash = $2, revision = $3 WHERE id = $1";
         let mut tx = self.db.begin_write().await?;
         let revision = revision::take(&mut tx).await?;
-        let changed = on_tx!(&mut tx, conn => sqlx::query(SQL).bind(id.as_uuid()).bind(secret_hash).bind(revision)
-            .execute(conn).await?.rows_affected());
-        if changed == 0 {
-            return Err(StoreError::NotFound);
-        }
-        change.commit(tx, revision).await?;
-        Ok(())
+        replace_secret(&mut tx, id, secret_hash, revision).await?;
+        change.commit(tx, revision).await
     }
 
     pub(crate) async fn delete(&self, id: ServiceAccountId, change: &Change) -> Result<(), StoreError> {
@@ -132,4 +185,16 @@ impl ServiceAccountStore {
         change.commit(tx, revision).await?;
         Ok(())
     }
+}
+
+async fn replace_secret(
+    tx: &mut Tx,
+    id: ServiceAccountId,
+    secret_hash: &[u8],
+    revision: i64,
+) -> Result<(), StoreError> {
+    const SQL: &str = "UPDATE service_accounts SET secret_hash = $2, revision = $3 WHERE id = $1";
+    let changed = on_tx!(tx, conn => sqlx::query(SQL).bind(id.as_uuid()).bind(secret_hash).bind(revision)
+        .execute(conn).await?.rows_affected());
+    if changed == 0 { Err(StoreError::NotFound) } else { Ok(()) }
 }
