@@ -87,6 +87,10 @@ async fn admit(engine: &Arc<Engine>, head: &Parts, body: Body, mut call: Call) -
     let subject = principal.id.to_string();
     call.principal.clone_from(&subject);
     call.client_id.clone_from(&principal.client_id);
+    // Before it takes from the limits of its principal.
+    if let Err(refusal) = engine.upstream.hop.check(&head.headers) {
+        return Err((refusal, call));
+    }
     let agent = match engine.access.admit((principal, subject), place, snapshot) {
         Ok(agent) => Arc::new(agent),
         Err(refusal) => return Err((refusal, call)),

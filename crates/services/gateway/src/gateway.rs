@@ -26,6 +26,7 @@ use crate::catalogue::{Catalogue, CopyAge, FeedSource, Resolver};
 use crate::engine::Engine;
 use crate::front;
 use crate::handles::Handles;
+use crate::hop::Hop;
 use crate::load::Load;
 use crate::metadata;
 use crate::metrics::GatewayMetrics;
@@ -127,7 +128,6 @@ impl Gateway {
         let idle = i64::try_from(settings.sessions.idle_seconds).ok().and_then(TimeDelta::try_seconds);
         let (sessions, expired) = Sessions::new(SessionParts {
             map: d.coordination.ttl_map("gateway"),
-            leases: d.coordination.leases(),
             handles: d.handles.clone(),
             rng: d.rng.clone(),
             clock: d.clock.clone(),
@@ -140,7 +140,7 @@ impl Gateway {
             guard,
             verifier,
             access,
-            upstream: Upstream::new(d.outbound, settings.upstream.clone()),
+            upstream: Upstream::new(d.outbound, Hop::new(d.handles.clone()), settings.upstream.clone()),
             sessions,
             replicas,
             leases: d.coordination.leases(),

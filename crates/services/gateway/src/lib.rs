@@ -19,6 +19,7 @@ mod engine;
 mod front;
 mod gateway;
 mod handles;
+mod hop;
 mod load;
 mod metadata;
 mod metrics;

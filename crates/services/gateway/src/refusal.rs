@@ -103,6 +103,8 @@ reasons! {
     ClockSkew = "clock_skew", SERVICE_UNAVAILABLE, code::INTERNAL_ERROR, Failed;
     /// No endpoint has this name.
     UnknownEndpoint = "unknown_endpoint", NOT_FOUND, code::INVALID_REQUEST, Denied;
+    /// Portico sent this request itself: a server's address leads back here.
+    LoopDetected = "loop_detected", LOOP_DETECTED, code::INVALID_REQUEST, Denied;
     /// The bucket is empty.
     RateLimited = "rate_limited", TOO_MANY_REQUESTS, code::SERVER_ERROR, Denied;
     /// Neither a session nor a stateless request.
@@ -143,7 +145,7 @@ reasons! {
     AddressRefused = "address_refused", BAD_GATEWAY, code::INTERNAL_ERROR, Failed;
     /// The audit spool is full and calls are refused.
     AuditUnavailable = "audit_unavailable", SERVICE_UNAVAILABLE, code::INTERNAL_ERROR, Failed;
-    /// What gateways share does not answer, and this one does not know the session.
+    /// What gateways share does not answer or was just emptied, and this one does not know the session.
     CoordinationUnavailable = "coordination_unavailable", SERVICE_UNAVAILABLE, code::INTERNAL_ERROR, Failed;
     /// More is open than the gateway serves at the same time.
     Overloaded = "overloaded", SERVICE_UNAVAILABLE, code::INTERNAL_ERROR, Failed;

@@ -4,17 +4,20 @@
 //!
 //! | key | what | changes |
 //! |---|---|---|
-//! | `s/{session}` | [`Record`]: binding, revision, `initialize` params; log level and subscriptions | the last two |
+//! | `s/{session}` | the sealed [`Record`]: binding, revision, `initialize` params; log level and subscriptions | the last two, with swap |
 //! | `u/{session}/{server}/{generation}` | the sealed upstream session, written with put-if-absent | never |
 //! | `c/{session}/{server}/{generation}` | who closes it just now | |
-//! | `x/…` | [`wheel::Wheel`]: when to look whether it is to be closed | |
+//! | `x/…` | [`wheel::Wheel`]: when to look whether it is to be closed, sealed | |
+//!
+//! `{session}` is the digest of its id. Where a session has ended stands a tomb for a while: nobody writes over it, so that
+//! the end is final for those who are late.
 //!
 //! Of a session at hand a replica trusts what never changes. Log level and subscriptions are needed only when a server's
 //! session is opened anew, and are read again then. That a session has ended elsewhere is told by letter, and noticed
 //! without one when its time to live is renewed.
 //!
-//! What a call costs in round trips to the map: none, if its session is at hand; one `touch` every quarter of the idle
-//! time, at most once a minute, on one of the calls. The first call of a session on a replica costs `get` and `touch`, and
+//! What a call costs in round trips to the map: none, if its session is at hand; one `renew` every quarter of the idle
+//! time, at most once a minute, on one of the calls. The first call of a session on a replica costs `get` and `renew`, and
 //! one `get` for each server's session that another replica has opened.
 
 mod at_hand;
@@ -30,7 +33,7 @@ pub(crate) use event_id::{EventId, LastEvent, Origin};
 pub(crate) use record::{Binding, Record};
 pub(crate) use store::{Claim, Published, SessionParts, Sessions};
 pub(crate) use streams::Replay;
-use streams::Streams;
+use streams::{Budget, Streams};
 pub(crate) use upstream::{UpstreamSession, sensitive};
 pub(crate) use wheel::Due;
 
@@ -55,6 +58,8 @@ pub(crate) struct Session {
     pub(crate) ended: CancellationToken,
     /// When the agent last used it here, in milliseconds.
     used: AtomicI64,
+    /// When the shared map was last told that it is used, in milliseconds.
+    told: AtomicI64,
     /// Until when it is believed that it exists, in milliseconds.
     trusted_until: AtomicI64,
     /// The filling of the shared map that was last seen to have it.
@@ -66,15 +71,16 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    fn new(id: String, record: Record, replica: Arc<str>, epoch: u64) -> Self {
+    fn new(id: String, record: Record, (replica, budget): (Arc<str>, Arc<Budget>), epoch: u64) -> Self {
         let ended = CancellationToken::new();
         Self {
             id,
             record: Mutex::new(Arc::new(record)),
             upstreams: Mutex::new(HashMap::new()),
-            streams: Streams::new(ended.clone(), replica),
+            streams: Streams::new(ended.clone(), replica, budget),
             ended,
             used: AtomicI64::new(0),
+            told: AtomicI64::new(0),
             trusted_until: AtomicI64::new(0),
             epoch: AtomicU64::new(epoch),
             behind: AtomicBool::new(false),
@@ -116,6 +122,15 @@ impl Session {
     /// How long it has not been used here.
     fn idle_for(&self, now: DateTime<Utc>) -> TimeDelta {
         TimeDelta::milliseconds(now.timestamp_millis().saturating_sub(self.used.load(Ordering::Relaxed)))
+    }
+
+    fn tell_at(&self, now: DateTime<Utc>) {
+        self.told.store(now.timestamp_millis(), Ordering::Relaxed);
+    }
+
+    /// How long the shared map has not been told of its use.
+    fn untold_for(&self, now: DateTime<Utc>) -> TimeDelta {
+        TimeDelta::milliseconds(now.timestamp_millis().saturating_sub(self.told.load(Ordering::Relaxed)))
     }
 
     /// Whether this caller is the one that has to ask the shared map again; others go on meanwhile.

@@ -6,6 +6,7 @@ pub(crate) mod expiry;
 mod open;
 mod pending;
 mod request;
+mod setting;
 mod stream;
 
 pub(crate) use batch::batch;
@@ -15,6 +16,7 @@ pub(crate) use pending::Pending;
 pub(crate) use request::{
     Delivery, deliver, gone, is_list, may_change, message, open_cursor, open_handles, spliced,
 };
+pub(crate) use setting::Setting;
 pub(crate) use stream::{delete, get};
 
 use std::sync::Arc;

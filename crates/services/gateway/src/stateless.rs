@@ -103,6 +103,7 @@ fn relay(
         load: reply.load,
         request: Some(inbound.envelope.id.as_json().to_owned()),
         stream: None,
+        setting: None,
         rewrite,
         call,
         liveness: Liveness::new(engine, inbound.agent, kind),

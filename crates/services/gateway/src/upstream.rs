@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT, VIA};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -15,6 +15,7 @@ use portico_outbound::{Body, OutboundClient, OutboundError};
 use portico_telemetry::{CORRELATION_HEADER, CorrelationId, TraceContext};
 
 use crate::catalogue::Instance;
+use crate::hop::Hop;
 use crate::refusal::{Reason, Refusal};
 use crate::settings::UpstreamSettings;
 
@@ -25,6 +26,7 @@ const HOUSEKEEPING: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone)]
 pub(crate) struct Upstream {
     client: OutboundClient,
+    pub(crate) hop: Arc<Hop>,
     pub(crate) settings: Arc<UpstreamSettings>,
 }
 
@@ -126,8 +128,8 @@ impl Outgoing {
 }
 
 impl Upstream {
-    pub(crate) fn new(client: OutboundClient, settings: UpstreamSettings) -> Self {
-        Self { client, settings: Arc::new(settings) }
+    pub(crate) fn new(client: OutboundClient, hop: Hop, settings: UpstreamSettings) -> Self {
+        Self { client, hop: Arc::new(hop), settings: Arc::new(settings) }
     }
 
     /// Sends a call and judges the answer's head.
@@ -160,6 +162,7 @@ impl Upstream {
         let mut headers = outgoing.headers;
         headers.insert(HOST, instance.host.clone());
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("portico/", env!("CARGO_PKG_VERSION"))));
+        headers.insert(VIA, self.hop.via());
         if let Some(credential) = &instance.credential {
             headers.insert(AUTHORIZATION, credential.clone());
         }

@@ -20,6 +20,7 @@ use crate::call::Call;
 use crate::engine::Engine;
 use crate::refusal::{Reason, Refusal};
 use crate::rewrite::Rewrite;
+use crate::session_era::Setting;
 use crate::upstream::{Load, lost, not_mcp, too_large};
 
 /// How often a stream looks whether it may go on.
@@ -42,6 +43,8 @@ pub(crate) struct RelayParts {
     pub(crate) request: Option<String>,
     /// `None` in the stateless era.
     pub(crate) stream: Option<SessionStream>,
+    /// What the response agrees to.
+    pub(crate) setting: Option<Setting>,
     pub(crate) rewrite: Rewrite,
     pub(crate) call: Call,
     /// Whether the caller may still receive.
@@ -253,6 +256,11 @@ impl Relay {
                         "a server answered a request that was not sent"
                     );
                     return;
+                }
+                if envelope.result.is_some()
+                    && let (Some(setting), Some(stream)) = (self.parts.setting.take(), &self.parts.stream)
+                {
+                    setting.keep_soon(&self.parts.engine, &stream.session);
                 }
                 true
             }

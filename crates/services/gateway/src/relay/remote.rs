@@ -25,6 +25,8 @@ struct Resumed {
     remote: RemoteStream,
     queue: VecDeque<Bytes>,
     ended: bool,
+    /// JSON text of the id that the stream answers.
+    request: Option<String>,
     call: Call,
     /// Of the token that came to resume, which need not be that of the call.
     liveness: Liveness,
@@ -39,7 +41,7 @@ struct Resumed {
 /// Goes on with the stream of a call that runs on another replica.
 pub(crate) fn remote_response(
     engine: &Arc<Engine>,
-    remote: RemoteStream,
+    (remote, request): (RemoteStream, Option<String>),
     call: Call,
     liveness: Liveness,
 ) -> Response {
@@ -51,6 +53,7 @@ pub(crate) fn remote_response(
         remote,
         queue: VecDeque::new(),
         ended: false,
+        request,
         call,
         liveness,
         draining,
@@ -95,7 +98,11 @@ impl Resumed {
                 self.queue.extend((!events.is_empty()).then_some(events));
                 self.ended = true;
             }
-            Some((State::Gone | State::Standing, _)) | None => self.ended = true,
+            Some((State::Gone, _)) => {
+                self.queue.extend(self.request.take().map(|request| lost_event(&request, &mut self.call)));
+                self.ended = true;
+            }
+            Some((State::Standing, _)) | None => self.ended = true,
         }
     }
 
@@ -118,6 +125,12 @@ impl Resumed {
 
 /// Answers an agent that came back for a call which nobody knows any more.
 pub(crate) fn lost_response(engine: &Engine, request: &str, mut call: Call) -> Response {
+    let event = lost_event(request, &mut call);
+    events_response(engine, http_body_util::Full::new(event))
+}
+
+/// Stands in the place of an answer that nobody has any more, so that its agent does not come back for ever.
+pub(super) fn lost_event(request: &str, call: &mut Call) -> Bytes {
     let refusal = Refusal::new(
         Reason::UpstreamLost,
         "the gateway that served this call is gone, or its answer was not fetched in time; whether the call was carried \
@@ -127,5 +140,5 @@ pub(crate) fn lost_response(engine: &Engine, request: &str, mut call: Call) -> R
     let id: Result<&RawValue, _> = serde_json::from_str(request);
     let body = refusal.body(id.map_or(Id::Absent, Id::Present), call.correlation.as_str());
     let event = SseEvent { event: Some(Bytes::from_static(b"message")), ..SseEvent::message(body) };
-    events_response(engine, http_body_util::Full::new(event.encode()))
+    event.encode()
 }

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::events::{KEEP_ALIVE, TICK, revoked};
 use super::events_response;
+use super::remote::lost_event;
 use crate::access::Liveness;
 use crate::call::Call;
 use crate::engine::Engine;
@@ -20,6 +21,8 @@ use crate::session::{EventId, Replay, Session};
 struct Resumed {
     session: Arc<Session>,
     at: EventId,
+    /// JSON text of the id that the stream answers.
+    request: Option<String>,
     queue: VecDeque<Bytes>,
     ended: bool,
     call: Call,
@@ -33,13 +36,14 @@ struct Resumed {
 pub(crate) fn resume_response(
     engine: &Engine,
     session: Arc<Session>,
-    at: EventId,
+    (at, request): (EventId, Option<String>),
     (call, liveness): (Call, Liveness),
 ) -> Response {
     let draining = engine.tasks.shutdown_token();
     let resumed = Resumed {
         session,
         at,
+        request,
         queue: VecDeque::new(),
         ended: false,
         call,
@@ -71,8 +75,10 @@ impl Resumed {
                 return None;
             }
             let Replay::Call { missed, last, ended, grown } = self.session.streams.since(self.at) else {
-                self.call.done();
-                return None;
+                // More came between two looks than is kept.
+                self.ended = true;
+                self.queue.extend(self.request.take().map(|request| lost_event(&request, &mut self.call)));
+                continue;
             };
             if !missed.is_empty() || ended {
                 (self.at.number, self.ended) = (last, ended);

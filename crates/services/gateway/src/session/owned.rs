@@ -1,6 +1,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use portico_ids::ServerId;
+
 /// Bytes of shared memory that a principal's sessions take together, for each that it may have.
 const BYTES_EACH: usize = 2 * 1024;
 
@@ -15,8 +17,28 @@ pub(super) struct Owned {
 /// The sessions of one principal, the oldest first, with their bytes.
 #[derive(Debug, Default)]
 struct Own {
-    sessions: VecDeque<(String, usize)>,
+    sessions: VecDeque<Sizes>,
     bytes: usize,
+}
+
+/// What one session takes.
+#[derive(Debug)]
+struct Sizes {
+    id: String,
+    parts: Vec<(Part, usize)>,
+}
+
+impl Sizes {
+    fn bytes(&self) -> usize {
+        self.parts.iter().map(|(_, bytes)| bytes).sum()
+    }
+}
+
+/// What of a session takes room. Each part counts once, however many calls bring it here at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    Record,
+    Upstream(ServerId),
 }
 
 impl Owned {
@@ -24,32 +46,44 @@ impl Owned {
         Self { most, all: Mutex::default() }
     }
 
-    /// Adds bytes to a session, which may be a new one; gives the older ones that have to make room.
-    pub(super) fn add(&self, subject: &str, id: &str, bytes: usize) -> Vec<String> {
+    /// Says how large a part of a session is, which may be a new one; gives the older ones that have to make room.
+    pub(super) fn set(&self, subject: &str, id: &str, part: Part, bytes: usize) -> Vec<String> {
         let mut all = self.all();
         let own = all.entry(subject.to_owned()).or_default();
-        match own.sessions.iter_mut().find(|(known, _)| known == id) {
-            Some((_, size)) => *size += bytes,
-            None => own.sessions.push_back((id.to_owned(), bytes)),
+        let at = own.sessions.iter().position(|known| known.id == id).unwrap_or_else(|| {
+            own.sessions.push_back(Sizes { id: id.to_owned(), parts: Vec::new() });
+            own.sessions.len() - 1
+        });
+        if let Some(session) = own.sessions.get_mut(at) {
+            own.bytes += bytes;
+            match session.parts.iter_mut().find(|(known, _)| *known == part) {
+                Some((_, before)) => own.bytes -= std::mem::replace(before, bytes),
+                None => session.parts.push((part, bytes)),
+            }
         }
-        own.bytes += bytes;
         let mut gone = Vec::new();
         while own.sessions.len() > self.most || own.bytes > self.most * BYTES_EACH {
-            let Some(oldest) = own.sessions.iter().position(|(known, _)| known != id) else { break };
-            let Some((oldest, size)) = own.sessions.remove(oldest) else { break };
-            own.bytes -= size;
-            gone.push(oldest);
+            let Some(oldest) = own.sessions.iter().position(|known| known.id != id) else { break };
+            let Some(oldest) = own.sessions.remove(oldest) else { break };
+            own.bytes -= oldest.bytes();
+            gone.push(oldest.id);
         }
         gone
+    }
+
+    /// Bytes that a principal's sessions take.
+    #[cfg(test)]
+    pub(super) fn bytes_of(&self, subject: &str) -> usize {
+        self.all().get(subject).map_or(0, |own| own.bytes)
     }
 
     pub(super) fn remove(&self, subject: &str, id: &str) {
         let mut all = self.all();
         let Some(own) = all.get_mut(subject) else { return };
-        if let Some(at) = own.sessions.iter().position(|(known, _)| known == id)
-            && let Some((_, size)) = own.sessions.remove(at)
+        if let Some(at) = own.sessions.iter().position(|known| known.id == id)
+            && let Some(session) = own.sessions.remove(at)
         {
-            own.bytes -= size;
+            own.bytes -= session.bytes();
         }
         if own.sessions.is_empty() {
             all.remove(subject);
@@ -64,26 +98,34 @@ impl Owned {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalogue::testing::server_id;
 
     #[test]
     fn the_oldest_session_of_the_same_principal_makes_room() {
         let owned = Owned::new(1_000);
         for n in 0..1_000 {
-            assert!(owned.add("user:a", &n.to_string(), 1).is_empty());
+            assert!(owned.set("user:a", &n.to_string(), Part::Record, 1).is_empty());
         }
-        assert!(owned.add("user:b", "other", 1).is_empty());
-        assert_eq!(owned.add("user:a", "one more", 1), ["0"]);
+        assert!(owned.set("user:b", "other", Part::Record, 1).is_empty());
+        assert_eq!(owned.set("user:a", "one more", Part::Record, 1), ["0"]);
         owned.remove("user:a", "1");
-        assert!(owned.add("user:a", "and another", 1).is_empty());
+        assert!(owned.set("user:a", "and another", Part::Record, 1).is_empty());
     }
 
     #[test]
     fn bytes_count_as_well_and_a_session_never_ends_itself() {
         let owned = Owned::new(1_000);
-        assert!(owned.add("user:a", "small", 1).is_empty());
-        assert!(owned.add("user:a", "large", 1_000 * BYTES_EACH - 1).is_empty());
-        assert_eq!(owned.add("user:a", "large", 1), ["small"]);
-        assert!(owned.add("user:a", "large", 1).is_empty());
+        assert!(owned.set("user:a", "small", Part::Record, 1).is_empty());
+        assert!(owned.set("user:a", "large", Part::Record, 1_000 * BYTES_EACH - 1).is_empty());
+        let upstream = Part::Upstream(server_id(1));
+        assert_eq!(owned.set("user:a", "large", upstream, 1), ["small"]);
+        assert!(owned.set("user:a", "large", upstream, 2).is_empty());
+        // The same part, said again by every call that brings the session here.
+        let before = owned.bytes_of("user:a");
+        for _ in 0..200 {
+            owned.set("user:a", "large", upstream, 2);
+        }
+        assert_eq!(owned.bytes_of("user:a"), before);
         owned.remove("user:a", "large");
         assert!(owned.all().is_empty());
     }

@@ -25,9 +25,21 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// What other replicas read.
-    pub(super) fn to_bytes(&self) -> bytes::Bytes {
-        bytes::Bytes::from(serde_json::to_vec(self).unwrap_or_default())
+    /// What other replicas read; the caller seals it.
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// About how many bytes it takes.
+    pub(super) fn size(&self) -> usize {
+        let binding = &self.binding;
+        let bound = binding.subject.len() + binding.client.len() + binding.endpoint.len();
+        let subscribed: usize = self.subscriptions.iter().map(|known| ENTRY_BYTES + known.uri.len()).sum();
+        ENTRY_BYTES
+            + bound
+            + self.initialize.len()
+            + self.log_level.as_ref().map_or(0, String::len)
+            + subscribed
     }
 }
 
@@ -38,6 +50,8 @@ pub(crate) struct Subscription {
     pub(crate) uri: String,
 }
 
+/// What the names of members and ids take in one entry.
+const ENTRY_BYTES: usize = 128;
 /// Most subscriptions that a session remembers.
 pub(crate) const MAX_SUBSCRIPTIONS: usize = 256;
 /// Most bytes of their URIs: a record has to fit into the shared map.

@@ -7,18 +7,21 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use portico_clock::SharedClock;
-use portico_coordination::{CoordinationError, Leases, TtlMap};
+use portico_coordination::{CoordinationError, TtlMap};
 use portico_ids::{ServerId, SharedRng, secret_token};
 use portico_sealing::HandleSealer;
 use secrecy::ExposeSecret;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::at_hand::AtHand;
+use super::owned::Part;
 use super::record::{Binding, MAX_SUBSCRIBED_BYTES, MAX_SUBSCRIPTIONS, Record, Subscription};
+use super::streams::Budget;
 use super::wheel::{Due, Wheel};
 use super::{Session, UpstreamSession};
 use crate::refusal::{Reason, Refusal};
-use shared::Shared;
+use shared::{Shared, Stored};
 
 /// Longest that a replica trusts what it has at hand before it asks the shared map whether the session still exists.
 const TRUSTED: TimeDelta = TimeDelta::minutes(1);
@@ -44,6 +47,8 @@ pub(crate) struct Sessions {
     rng: SharedRng,
     clock: SharedClock,
     replica: Arc<str>,
+    /// What the kept events of all sessions take.
+    budget: Arc<Budget>,
     idle: TimeDelta,
     /// The filling of the shared map that was last seen to have what is at hand here; 0 before that.
     restored: AtomicU64,
@@ -53,7 +58,6 @@ pub(crate) struct Sessions {
 #[derive(Debug)]
 pub(crate) struct SessionParts {
     pub(crate) map: TtlMap,
-    pub(crate) leases: Leases,
     pub(crate) handles: HandleSealer,
     pub(crate) rng: SharedRng,
     pub(crate) clock: SharedClock,
@@ -67,20 +71,20 @@ impl Sessions {
     /// Also gives the sessions that ended without their agents asking, whose upstream sessions are to be closed.
     pub(crate) fn new(parts: SessionParts) -> (Self, mpsc::Receiver<Arc<Session>>) {
         let (ended, receiver) = mpsc::channel(MAX_ENDED);
-        let SessionParts { map, leases, handles, rng, clock, replica, idle, per_principal } = parts;
+        let SessionParts { map, handles, rng, clock, replica, idle, per_principal } = parts;
         let trusted = TRUSTED.min(idle / 4);
-        let wheel = Wheel::new(map.clone(), Arc::clone(&replica));
-        let shared = Shared::new(map, leases, handles, (idle, trusted), Arc::clone(&replica));
+        let wheel = Wheel::new(map.clone(), handles.clone(), Arc::clone(&replica));
+        let shared = Shared::new(map, handles, (idle, trusted), Arc::clone(&replica));
         let at_hand = AtHand::new(per_principal);
         let restored = AtomicU64::new(0);
-        (Self { shared, at_hand, wheel, ended, rng, clock, replica, idle, restored }, receiver)
+        let budget = Arc::default();
+        (Self { shared, at_hand, wheel, ended, rng, clock, replica, budget, idle, restored }, receiver)
     }
 
     pub(crate) async fn create(&self, record: Record) -> Result<Arc<Session>, Refusal> {
         let id = secret_token(&*self.rng).expose_secret().to_owned();
-        let bytes = record.to_bytes();
-        self.count(&record.binding.subject, &id, bytes.len()).await?;
-        if let Err(error) = self.shared.put_record(&id, bytes).await {
+        self.count(&record.binding.subject, &id, (Part::Record, record.size())).await?;
+        if let Err(error) = self.shared.put_record(&id, &record).await {
             self.at_hand.owned.remove(&record.binding.subject, &id);
             return Err(unavailable(&error));
         }
@@ -107,14 +111,15 @@ impl Sessions {
         if id.is_empty() || id.len() > MAX_ID {
             return Err(unknown());
         }
-        let record = self.shared.record(id).await.map_err(|e| unavailable(&e))?.ok_or_else(unknown)?;
-        if !is_bound_to(&record.binding) {
+        let record = match self.shared.record(id).await.map_err(|e| unavailable(&e))? {
+            Stored::Live(record) if is_bound_to(&record.binding) => record,
+            Stored::Live(_) | Stored::Over => return Err(unknown()),
+            Stored::Nothing => return Err(self.missing(now).await),
+        };
+        let Stored::Live(_) = self.shared.renew(id).await.map_err(|e| unavailable(&e))? else {
             return Err(unknown());
-        }
-        if !self.shared.touch(id).await.map_err(|e| unavailable(&e))? {
-            return Err(unknown());
-        }
-        self.count(&record.binding.subject, id, record.to_bytes().len()).await?;
+        };
+        self.count(&record.binding.subject, id, (Part::Record, record.size())).await?;
         Ok(self.take_in(id.to_owned(), record))
     }
 
@@ -125,15 +130,17 @@ impl Sessions {
 
     fn take_in(&self, id: String, record: Record) -> Arc<Session> {
         let now = self.clock.now();
-        let session = Session::new(id, record, Arc::clone(&self.replica), self.shared.epoch());
+        let streams = (Arc::clone(&self.replica), Arc::clone(&self.budget));
+        let session = Session::new(id, record, streams, self.shared.epoch());
         session.use_at(now);
         session.trust_until(now + self.shared.trusted);
+        session.tell_at(now);
         self.at_hand.add(Arc::new(session))
     }
 
     /// Forgets a session everywhere; what cannot be ended everywhere goes on everywhere.
     pub(crate) async fn end(&self, session: &Session) -> Result<(), Refusal> {
-        self.shared.remove(&session.id).await.map_err(|e| unavailable(&e))?;
+        self.shared.end(&session.id).await.map_err(|e| unavailable(&e))?;
         self.end_here(session);
         Ok(())
     }
@@ -144,13 +151,15 @@ impl Sessions {
         self.at_hand.forget(&session.id);
     }
 
-    /// Lets go of sessions that were not used here for long, and ends what stands open for those that have expired; tells
-    /// how many there were.
+    /// Lets go of events that nobody came back for and of sessions that were not used here for long, and ends what stands
+    /// open for those that have expired; tells how many there were.
     pub(crate) async fn look_at_idle(&self) -> usize {
         let now = self.clock.now();
         let sessions = self.at_hand.all();
         let count = sessions.len();
+        let late = Instant::now();
         for session in sessions {
+            session.streams.forget_late(late);
             if session.idle_for(now) < self.idle {
                 continue;
             }
@@ -160,8 +169,8 @@ impl Sessions {
             }
             // Its calls may arrive elsewhere.
             match self.shared.record(&session.id).await {
-                Ok(None) => self.end_here(&session),
-                Ok(Some(_)) => {}
+                Ok(Stored::Over | Stored::Nothing) => self.end_here(&session),
+                Ok(Stored::Live(_)) => {}
                 Err(_) => break,
             }
         }
@@ -169,9 +178,9 @@ impl Sessions {
     }
 
     /// Counts what a session takes; older ones of the same principal end where it takes too much.
-    async fn count(&self, subject: &str, id: &str, bytes: usize) -> Result<(), Refusal> {
-        for oldest in self.at_hand.owned.add(subject, id, bytes) {
-            self.shared.remove(&oldest).await.map_err(|e| unavailable(&e))?;
+    async fn count(&self, subject: &str, id: &str, (part, bytes): (Part, usize)) -> Result<(), Refusal> {
+        for oldest in self.at_hand.owned.set(subject, id, part, bytes) {
+            self.shared.end(&oldest).await.map_err(|e| unavailable(&e))?;
             if let Some(session) = self.at_hand.get(&oldest) {
                 self.end_here(&session);
                 if self.ended.try_send(session).is_err() {
@@ -184,7 +193,7 @@ impl Sessions {
 
     /// Takes in what the agent has set on other replicas; needed only where a server's session is opened anew.
     pub(crate) async fn refresh(&self, session: &Session) {
-        if let Ok(Some(record)) = self.shared.record(&session.id).await {
+        if let Ok(Stored::Live(record)) = self.shared.record(&session.id).await {
             session.set_record(record);
         }
     }
@@ -214,9 +223,8 @@ impl Sessions {
         self.rewrite(session, change).await
     }
 
-    /// Changes a record, one replica at a time; without the map it is changed here and written back later.
+    /// Changes a record; without the map it is changed here and written back later.
     async fn rewrite(&self, session: &Session, change: impl Fn(&mut Record)) -> Result<(), Refusal> {
-        let before = session.record().to_bytes().len();
         match self.shared.rewrite(&session.id, &change).await {
             Ok(Some(record)) => session.set_record(record),
             Ok(None) => return Err(unknown()),
@@ -229,8 +237,8 @@ impl Sessions {
                 session.behind.store(true, Ordering::Relaxed);
             }
         }
-        let (record, after) = (session.record(), session.record().to_bytes().len());
-        self.count(&record.binding.subject, &session.id, after.saturating_sub(before)).await
+        let record = session.record();
+        self.count(&record.binding.subject, &session.id, (Part::Record, record.size())).await
     }
 
     /// What is open at `server`: known here, or opened by another replica.
@@ -258,7 +266,7 @@ impl Sessions {
         open: UpstreamSession,
     ) -> Result<Published, Refusal> {
         let size = open.initialized.len();
-        self.count(&session.record().binding.subject, &session.id, size).await?;
+        self.count(&session.record().binding.subject, &session.id, (Part::Upstream(server), size)).await?;
         // Written down first: a session that is open and not in the list would be left behind.
         let written = match self.watch(session, server, &open).await {
             Ok(()) => self.shared.put_upstream(session, server, &open).await,
@@ -301,7 +309,7 @@ impl Sessions {
         self.wheel.add(dues, now + after, now).await
     }
 
-    /// Ends a session that nobody has used for long; of several that look at it at once, one is told that it has ended.
+    /// Ends a session that nobody has used for long; tells whether it has ended.
     pub(crate) async fn end_if_expired(&self, id: &str) -> Result<bool, CoordinationError> {
         self.shared.bury(id).await
     }
@@ -318,6 +326,12 @@ impl Sessions {
         }
         let open = self.shared.upstream(&due.session, due.server, due.generation).await?;
         Ok(open.map_or(Claim::Gone, Claim::Taken))
+    }
+
+    /// Where the record of a session is.
+    #[cfg(test)]
+    pub(crate) fn key_of(id: &str) -> String {
+        shared::key_of(id)
     }
 
     /// Forgets an upstream session that was closed.
@@ -364,3 +378,6 @@ fn unavailable(error: &CoordinationError) -> Refusal {
     )
     .with_retry_after(RETRY_AFTER)
 }
+
+#[cfg(test)]
+mod tests;

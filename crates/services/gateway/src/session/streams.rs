@@ -1,4 +1,5 @@
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,12 +20,32 @@ const KEPT_FOR: Duration = Duration::from_mins(1);
 /// so that not every new stream looks through all of them.
 const MAX_STREAMS: usize = 2 * KEPT_EVENTS;
 
+/// Bytes of such events over all sessions of this replica; what comes above is not kept.
+const ALL_KEPT_BYTES: usize = 256 * 1024 * 1024;
+
+/// What the kept events of all sessions take together.
+#[derive(Debug, Default)]
+pub(super) struct Budget(AtomicUsize);
+
+impl Budget {
+    /// Takes room for an event, if there is some.
+    fn take(&self, bytes: usize) -> bool {
+        let taken = |used: usize| used.checked_add(bytes).filter(|used| *used <= ALL_KEPT_BYTES);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken).is_ok()
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.0.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
 /// The streams of one session that this replica owns, and the last events that went out on them.
 #[derive(Debug, Default)]
 pub(crate) struct Streams {
     /// Cancelled with the session; every stream ends with it.
     ended: CancellationToken,
     replica: Arc<str>,
+    budget: Arc<Budget>,
     inner: Mutex<Inner>,
 }
 
@@ -58,6 +79,19 @@ struct Stream {
 }
 
 impl Inner {
+    /// Lets go of what is too old or too much; gives how many bytes that were.
+    fn trim(&mut self, now: Instant) -> usize {
+        let before = self.bytes;
+        while self.kept.len() > KEPT_EVENTS
+            || self.bytes > KEPT_BYTES
+            || self.kept.front().is_some_and(|oldest| now.duration_since(oldest.at) > KEPT_FOR)
+        {
+            let Some(oldest) = self.kept.pop_front() else { break };
+            self.bytes -= oldest.event.len();
+        }
+        before - self.bytes
+    }
+
     fn forget_old(&mut self) {
         let kept: HashSet<u32> = self.kept.iter().map(|kept| kept.id.stream).collect();
         self.open.retain(|number, stream| kept.contains(number) || !(stream.ended || stream.standalone));
@@ -82,8 +116,8 @@ pub(crate) enum Replay {
 }
 
 impl Streams {
-    pub(super) fn new(ended: CancellationToken, replica: Arc<str>) -> Self {
-        Self { ended, replica, inner: Mutex::default() }
+    pub(super) fn new(ended: CancellationToken, replica: Arc<str>, budget: Arc<Budget>) -> Self {
+        Self { ended, replica, budget, inner: Mutex::default() }
     }
 
     /// Opens the stream of a request, or one that belongs to none; its first event has the number 0.
@@ -143,20 +177,25 @@ impl Streams {
     pub(crate) fn keep(&self, id: EventId, event: Bytes) {
         let now = Instant::now();
         let mut inner = self.inner();
-        if event.len() <= KEPT_BYTES {
+        if event.len() <= KEPT_BYTES && self.budget.take(event.len()) {
             inner.bytes += event.len();
             inner.kept.push_back(Kept { id, event, at: now });
         }
-        while inner.kept.len() > KEPT_EVENTS
-            || inner.bytes > KEPT_BYTES
-            || inner.kept.front().is_some_and(|oldest| now.duration_since(oldest.at) > KEPT_FOR)
-        {
-            let Some(oldest) = inner.kept.pop_front() else { break };
-            inner.bytes -= oldest.event.len();
-        }
+        self.budget.give_back(inner.trim(now));
         if let Some(stream) = inner.open.get_mut(&id.stream) {
             stream.last = id.number;
             stream.grown.notify_waiters();
+        }
+    }
+
+    /// Lets go of events that nobody has come back for in time, also when no more come.
+    pub(super) fn forget_late(&self, now: Instant) {
+        let mut inner = self.inner();
+        let freed = inner.trim(now);
+        if freed > 0 {
+            self.budget.give_back(freed);
+            let kept: HashSet<u32> = inner.kept.iter().map(|kept| kept.id.stream).collect();
+            inner.open.retain(|number, stream| !stream.ended || kept.contains(number));
         }
     }
 
@@ -173,7 +212,8 @@ impl Streams {
         }
     }
 
-    /// What came on the stream of `after` since then; never what went out on another one.
+    /// What came on the stream of `after` since then; never what went out on another one. Of a call whose answer was missed
+    /// and is not kept, nothing is known any more.
     pub(crate) fn since(&self, after: EventId) -> Replay {
         let now = Instant::now();
         let inner = self.inner();
@@ -190,11 +230,21 @@ impl Streams {
         if stream.standalone {
             return Replay::Standalone(missed, stream.last.max(last));
         }
+        let is_lost = stream.ended && stream.last > last && !stream.cancelled.is_cancelled();
+        if is_lost {
+            return Replay::Unknown;
+        }
         Replay::Call { missed, last, ended: stream.ended, grown: Arc::clone(&stream.grown) }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Streams {
+    fn drop(&mut self) {
+        self.budget.give_back(self.inner().bytes);
     }
 }
 
@@ -235,6 +285,70 @@ mod tests {
         assert_eq!(missed(&streams, stream, 0), 4);
         tokio::time::advance(KEPT_FOR + Duration::from_secs(1)).await;
         assert_eq!(missed(&streams, stream, 0), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_came_back_for_is_let_go_although_nothing_more_comes() {
+        let budget = Arc::new(Budget::default());
+        let streams = Streams::new(CancellationToken::new(), "r".into(), Arc::clone(&budget));
+        let (ended, live) = (streams.open(Some("1")), streams.open(Some("2")));
+        for stream in [ended, live] {
+            streams.keep(EventId { stream, number: 1 }, Bytes::from(vec![0; 100 * 1024]));
+        }
+        streams.end(ended);
+        tokio::time::advance(KEPT_FOR + Duration::from_secs(1)).await;
+        streams.forget_late(Instant::now());
+        assert_eq!((streams.inner().bytes, budget.0.load(Ordering::Relaxed)), (0, 0));
+        assert_eq!(streams.inner().open.keys().copied().collect::<Vec<_>>(), [live]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_sessions_together_keep_no_more_than_the_budget() {
+        let budget = Arc::new(Budget::default());
+        let event = Bytes::from(vec![0; KEPT_BYTES]);
+        let most = ALL_KEPT_BYTES / KEPT_BYTES;
+        let new = || Streams::new(CancellationToken::new(), "r".into(), Arc::clone(&budget));
+        let mut all: Vec<_> = (0..=most).map(|_| new()).collect();
+        for streams in &all {
+            let stream = streams.open(Some("1"));
+            streams.keep(EventId { stream, number: 1 }, event.clone());
+            streams.end(stream);
+        }
+        assert_eq!(budget.0.load(Ordering::Relaxed), ALL_KEPT_BYTES);
+        let answer = all[most].since(EventId { stream: 0, number: 0 });
+        assert!(matches!(answer, Replay::Unknown), "whoever comes back is told that the answer is lost");
+        all.clear();
+        assert_eq!(budget.0.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_is_no_longer_kept_is_lost_and_one_that_was_received_is_not() {
+        let streams = Streams::default();
+        let stream = streams.open(Some("1"));
+        streams.keep(EventId { stream, number: 1 }, Bytes::from_static(b"progress"));
+        streams.keep(EventId { stream, number: 2 }, Bytes::from(vec![0; KEPT_BYTES + 1]));
+        streams.end(stream);
+        for number in 0..2 {
+            assert!(matches!(streams.since(EventId { stream, number }), Replay::Unknown), "{number}");
+        }
+        let clean = streams.since(EventId { stream, number: 2 });
+        assert!(matches!(clean, Replay::Call { missed, ended: true, .. } if missed.is_empty()));
+        let small = streams.open(Some("2"));
+        streams.keep(EventId { stream: small, number: 1 }, Bytes::from_static(b"answer"));
+        streams.end(small);
+        assert_eq!(missed(&streams, small, 0), 1);
+        tokio::time::advance(KEPT_FOR + Duration::from_secs(1)).await;
+        assert!(matches!(streams.since(EventId { stream: small, number: 0 }), Replay::Unknown));
+        // A cancelled call has no answer that could be lost.
+        let cancelled = streams.open(Some("3"));
+        streams.keep(EventId { stream: cancelled, number: 1 }, Bytes::from_static(b"progress"));
+        streams.cancel("3");
+        streams.end(cancelled);
+        tokio::time::advance(KEPT_FOR + Duration::from_secs(1)).await;
+        assert!(matches!(
+            streams.since(EventId { stream: cancelled, number: 0 }),
+            Replay::Call { ended: true, .. }
+        ));
     }
 
     #[tokio::test]

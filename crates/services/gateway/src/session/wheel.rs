@@ -5,6 +5,7 @@ use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use portico_coordination::{CoordinationError, TtlMap};
 use portico_ids::ServerId;
+use portico_sealing::HandleSealer;
 use serde::{Deserialize, Serialize};
 
 /// Seconds of one bucket.
@@ -19,6 +20,8 @@ const MAX_HOLES: u32 = 8;
 const PER_ENTRY: usize = 256;
 /// How long a bucket waits for somebody to look at it once it is due: the longest time without any gateway.
 const KEPT: Duration = Duration::from_hours(48);
+/// What entries are sealed as.
+const SEAL: &str = "session_wheel";
 /// Where the next bucket to be looked at is written down.
 const NEXT: &str = "x/next";
 
@@ -40,6 +43,7 @@ pub(crate) struct Due {
 #[derive(Debug)]
 pub(crate) struct Wheel {
     map: TtlMap,
+    handles: HandleSealer,
     /// Tells lanes of different replicas apart for who debugs.
     replica: Arc<str>,
     lane: Mutex<Option<Lane>>,
@@ -62,8 +66,8 @@ pub(crate) struct Bucket {
 }
 
 impl Wheel {
-    pub(super) fn new(map: TtlMap, replica: Arc<str>) -> Self {
-        Self { map, replica, lane: Mutex::default() }
+    pub(super) fn new(map: TtlMap, handles: HandleSealer, replica: Arc<str>) -> Self {
+        Self { map, handles, replica, lane: Mutex::default() }
     }
 
     /// Has these looked at once `at` has come.
@@ -76,12 +80,12 @@ impl Wheel {
         let bucket = self.open_bucket(at.timestamp().div_euclid(WIDTH), now).await?;
         let left = TimeDelta::seconds(bucket * WIDTH - now.timestamp()).to_std().unwrap_or_default();
         for part in dues.chunks(PER_ENTRY) {
-            let value = Bytes::from(serde_json::to_vec(part).unwrap_or_default());
             let (lane, number) = match self.slot(bucket) {
                 Some(slot) => slot,
                 None => (self.claim(bucket, left + KEPT).await?, 0),
             };
-            let written = self.map.put(&entry_key(bucket, lane, number), value, left + KEPT).await;
+            let key = entry_key(bucket, lane, number);
+            let written = self.map.put(&key, self.seal(&key, part), left + KEPT).await;
             if written.is_err() {
                 // Later entries would come after a hole.
                 *self.lane.lock().unwrap_or_else(PoisonError::into_inner) = None;
@@ -156,7 +160,7 @@ impl Wheel {
                 number += 1;
                 match self.map.get(&key).await? {
                     Some(value) => {
-                        found.dues.extend(serde_json::from_slice::<Vec<Due>>(&value).unwrap_or_default());
+                        found.dues.extend(self.open(&key, &value).unwrap_or_default());
                         found.keys.push(key);
                         holes = 0;
                     }
@@ -165,6 +169,17 @@ impl Wheel {
             }
         }
         Ok(found)
+    }
+
+    /// Entries name sessions, which are nobody else's to know.
+    fn seal(&self, key: &str, dues: &[Due]) -> Bytes {
+        let dues = serde_json::to_vec(dues).unwrap_or_default();
+        Bytes::from(self.handles.seal(SEAL, key.as_bytes(), &dues))
+    }
+
+    fn open(&self, key: &str, value: &[u8]) -> Option<Vec<Due>> {
+        let dues = self.handles.open(SEAL, key.as_bytes(), std::str::from_utf8(value).ok()?)?;
+        serde_json::from_slice(&dues).ok()
     }
 
     /// Removes a bucket that was read and whose content has been taken care of.
@@ -192,6 +207,13 @@ mod tests {
     use super::*;
     use crate::catalogue::testing::server_id;
 
+    fn handles() -> HandleSealer {
+        let dir = tempfile::tempdir().unwrap();
+        let rng: portico_ids::SharedRng = Arc::new(portico_ids::SeededRng::new(1));
+        let keys = portico_sealing::KeyRing::generate_file(&dir.path().join("keys"), &*rng).unwrap();
+        HandleSealer::new(&keys, rng)
+    }
+
     fn due(session: &str) -> Due {
         Due { session: session.to_owned(), server: server_id(1), generation: 0, failed: 0 }
     }
@@ -200,8 +222,9 @@ mod tests {
     async fn what_several_replicas_wrote_is_found_when_its_time_is_over_and_then_gone() {
         let clock = MockClock::at(crate::testing::start());
         let map = Coordination::in_process(Arc::new(clock.clone())).ttl_map("t");
-        let one = Wheel::new(map.clone(), "one".into());
-        let two = Wheel::new(map.clone(), "two".into());
+        let handles = handles();
+        let one = Wheel::new(map.clone(), handles.clone(), "one".into());
+        let two = Wheel::new(map.clone(), handles, "two".into());
         let now = clock.now();
         assert_eq!(one.next_over(now).await.unwrap(), None);
         let at = now + TimeDelta::minutes(1);
@@ -226,7 +249,8 @@ mod tests {
     #[tokio::test]
     async fn what_is_due_at_once_is_never_written_into_the_past() {
         let clock = MockClock::at(crate::testing::start());
-        let wheel = Wheel::new(Coordination::in_process(Arc::new(clock.clone())).ttl_map("t"), "one".into());
+        let map = Coordination::in_process(Arc::new(clock.clone())).ttl_map("t");
+        let wheel = Wheel::new(map, handles(), "one".into());
         assert_eq!(wheel.next_over(clock.now()).await.unwrap(), None);
         wheel.add(&[due("a")], clock.now() - TimeDelta::hours(1), clock.now()).await.unwrap();
         clock.advance(TimeDelta::seconds(3 * WIDTH + 1));

@@ -57,6 +57,7 @@ pub(crate) fn spawn(engine: &Arc<Engine>, tasks: &Tasks, mut ended: mpsc::Receiv
                         close_upstreams(&engine, &session);
                     }
                     _ = look.tick() => {
+                        engine.upstream.hop.renew();
                         let sessions = engine.sessions.look_at_idle().await;
                         engine.recorder.metrics.sessions.set(i64::try_from(sessions).unwrap_or(i64::MAX));
                     }

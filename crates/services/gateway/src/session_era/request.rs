@@ -6,7 +6,7 @@ use portico_ids::ServerId;
 use portico_mcp_types::{Kind, Object, PROTOCOL_VERSION, Splice, code, method, result_answer};
 use tracing::Instrument;
 
-use super::{Leg, Pending, session_of, single};
+use super::{Leg, Pending, Setting, session_of, single};
 use crate::access::{Liveness, StreamKind};
 use crate::call::Call;
 use crate::engine::Engine;
@@ -105,11 +105,8 @@ async fn pass(
         Some(Err(refusal)) => return Err((refusal, call)),
         None => return Ok(cancelled_response(engine, call)),
     };
-    if let Err(refusal) = remember(engine, inbound, session, server).await {
-        return Err((refusal, call));
-    }
     let rewrite = Rewrite::of_answer(engine, inbound, server, false);
-    deliver(Delivery { engine, inbound, pending, server, open: &open, rewrite }, answer, call).await
+    deliver(Delivery { engine, inbound, session, pending, server, open: &open, rewrite }, answer, call).await
 }
 
 /// How an answer within a session goes to its agent.
@@ -117,14 +114,23 @@ async fn pass(
 pub(crate) struct Delivery<'a> {
     pub(crate) engine: &'a Arc<Engine>,
     pub(crate) inbound: &'a Inbound<'a>,
+    pub(crate) session: &'a Arc<Session>,
     pub(crate) pending: Pending,
     pub(crate) server: ServerId,
     pub(crate) open: &'a UpstreamSession,
     pub(crate) rewrite: Rewrite,
 }
 
-/// Sends an answer on: JSON as JSON, events as events.
+/// Sends an answer on: JSON as JSON, events as events. What it agrees to is remembered.
 pub(crate) async fn deliver(to: Delivery<'_>, answer: Answer, mut call: Call) -> Served {
+    let agreed = match Setting::of(to.inbound, to.server) {
+        Some(setting) => setting.agreed(to.engine, to.session, answer).await,
+        None => Ok((answer, None)),
+    };
+    let (answer, setting) = match agreed {
+        Ok(agreed) => agreed,
+        Err(refusal) => return Err((refusal, call)),
+    };
     match answer {
         Answer::Json(reply) => {
             json_response(to.engine, reply, &to.rewrite, (call, Some(to.pending.cancellation()))).await
@@ -137,14 +143,14 @@ pub(crate) async fn deliver(to: Delivery<'_>, answer: Answer, mut call: Call) ->
             }
             Err(refusal) => Err((refusal, call)),
         },
-        Answer::Events(reply) => Ok(events_response(to.engine, relay(to, reply, call))),
+        Answer::Events(reply) => Ok(events_response(to.engine, relay(to, (reply, setting), call))),
         Answer::Accepted => Err((not_mcp(), call)),
         Answer::NotFound | Answer::MethodNotAllowed => Err((gone(), call)),
     }
 }
 
-fn relay(to: Delivery<'_>, reply: Reply, call: Call) -> EventRelay {
-    let Delivery { engine, inbound, pending, server, open, rewrite } = to;
+fn relay(to: Delivery<'_>, (reply, setting): (Reply, Option<Setting>), call: Call) -> EventRelay {
+    let Delivery { engine, inbound, pending, server, open, rewrite, .. } = to;
     let stream = pending.into_stream();
     let first = stream.priming().into_iter().collect();
     EventRelay::new(RelayParts {
@@ -153,6 +159,7 @@ fn relay(to: Delivery<'_>, reply: Reply, call: Call) -> EventRelay {
         load: reply.load,
         request: Some(inbound.envelope.id.as_json().to_owned()),
         stream: Some(stream),
+        setting,
         rewrite,
         call,
         liveness: Liveness::new(engine, inbound.agent, StreamKind::Call),
@@ -208,29 +215,6 @@ pub(crate) fn open_cursor(
 /// The changed body, or the same one.
 pub(crate) fn spliced(splice: Splice<'_>, body: &Bytes) -> Bytes {
     if splice.is_empty() { body.clone() } else { splice.apply() }
-}
-
-/// Keeps what a server would have to be told again if it forgot the session.
-pub(crate) async fn remember(
-    engine: &Engine,
-    inbound: &Inbound<'_>,
-    session: &Session,
-    server: ServerId,
-) -> Result<(), Refusal> {
-    match inbound.envelope.method() {
-        method::SET_LEVEL => {
-            let params = inbound.params.raw.map_or("{}", |raw| raw.get());
-            engine.sessions.remember_log_level(session, params).await
-        }
-        name @ (method::RESOURCES_SUBSCRIBE | method::RESOURCES_UNSUBSCRIBE) => {
-            let uri = inbound.params.uri()?;
-            engine
-                .sessions
-                .remember_subscription(session, server, &uri, name == method::RESOURCES_SUBSCRIBE)
-                .await
-        }
-        _ => Ok(()),
-    }
 }
 
 impl Leg<'_> {

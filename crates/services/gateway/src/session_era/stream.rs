@@ -47,14 +47,15 @@ pub(crate) async fn get(engine: &Arc<Engine>, head: &Parts, agent: Arc<Agent>, m
         Some(last) => find(engine, &session, last).await,
         None => Found::New(None),
     };
+    let request = last.as_ref().and_then(|last| last.request.clone());
     let (stream, missed) = match found {
         Found::Call(at) => {
             let liveness = Liveness::new(engine, &agent, StreamKind::Call);
-            return Ok(resume_response(engine, session, at, (call, liveness)));
+            return Ok(resume_response(engine, session, (at, request), (call, liveness)));
         }
         Found::Elsewhere(stream) => {
             let liveness = Liveness::new(engine, &agent, StreamKind::Call);
-            return Ok(remote_response(engine, stream, call, liveness));
+            return Ok(remote_response(engine, (stream, request), call, liveness));
         }
         Found::Unavailable => {
             let message =
@@ -90,6 +91,7 @@ pub(crate) async fn get(engine: &Arc<Engine>, head: &Parts, agent: Arc<Agent>, m
                 load: reply.load,
                 request: None,
                 stream: Some(stream),
+                setting: None,
                 rewrite: Rewrite::of_stream(engine, &agent, member.server),
                 call,
                 liveness: Liveness::new(engine, &agent, StreamKind::Standing),

@@ -250,6 +250,11 @@ async fn post(inner: &Arc<Inner>, message: &Value, stateless: bool) -> Response 
             ));
             sse(guarded(inner, stream::iter([first]).chain(stream::pending())))
         }
+        "logging/setLevel" if message["params"]["level"] != "nonsense" => answer("{}"),
+        "resources/subscribe" if message["params"]["uri"] == "file:///a" => answer("{}"),
+        "resources/subscribe" if message["params"]["uri"] == "file:///events" => {
+            sse(stream::iter([event(&format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{}}}}"#))]))
+        }
         "tools/call" => tool(inner, message, &id, stateless).await,
         method if method.starts_with("tasks/") => task(message, &id),
         _ => json(
@@ -309,9 +314,11 @@ async fn tool(inner: &Arc<Inner>, message: &Value, id: &str, stateless: bool) ->
                 Err(std::io::Error::other("cut")),
             ])))
             .unwrap(),
-        name @ ("hold" | "weighty") => {
-            let text =
-                format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"text":"{}"}}}}"#, "x".repeat(200_000));
+        name @ ("hold" | "weighty" | "huge") => {
+            let text = format!(
+                r#"{{"jsonrpc":"2.0","id":{id},"result":{{"text":"{}"}}}}"#,
+                "x".repeat(if name == "huge" { 300_000 } else { 200_000 })
+            );
             let (inner, last) = (Arc::clone(inner), event(if name == "hold" { &done } else { &text }));
             let guard = OnDrop(Arc::clone(&inner));
             sse(stream::iter([progress]).chain(stream::once(async move {

@@ -8,6 +8,7 @@ use http::Method;
 use http_body_util::BodyExt;
 use portico_mcp_types::sse::Decoder;
 
+use crate::session::Sessions;
 use crate::session_era::expiry;
 use crate::testing::{Bench, Read, call};
 
@@ -317,12 +318,12 @@ async fn sessions_at_hand_survive_the_loss_of_the_shared_map_and_ended_ones_do_n
     assert_eq!(a.in_session(&ended, &call(1, "echo")).await.status, 200);
     assert_eq!(a.in_session(&called, &call(1, "echo")).await.status, 200);
     // Ended elsewhere, and the letter was lost.
-    map.remove(&format!("s/{ended}")).await.unwrap();
+    map.remove(&Sessions::key_of(&ended)).await.unwrap();
     a.clock.advance(chrono::Duration::minutes(2));
     a.issuer.heartbeat();
     assert_eq!(a.in_session(&ended, &call(2, "echo")).await.status, 404);
     // Emptied.
-    for key in [format!("s/{session}"), format!("s/{called}"), "epoch".to_owned()] {
+    for key in [Sessions::key_of(&session), Sessions::key_of(&called), "epoch".to_owned()] {
         map.remove(&key).await.unwrap();
     }
     a.clock.advance(chrono::Duration::seconds(61));
@@ -341,7 +342,7 @@ async fn a_session_that_nobody_asks_for_costs_the_shared_map_nothing() {
     let session = a.initialize("2025-11-25").await;
     let map = a.coordination.ttl_map("gateway");
     // Trusted for a while: not even its absence is noticed.
-    map.remove(&format!("s/{session}")).await.unwrap();
+    map.remove(&Sessions::key_of(&session)).await.unwrap();
     a.clock.advance(chrono::Duration::seconds(59));
     for id in 0..10 {
         assert_eq!(a.in_session(&session, &call(id, "echo")).await.status, 200);
@@ -392,4 +393,76 @@ async fn a_session_that_has_just_expired_is_not_kept_by_the_agent_that_comes_bac
     for bench in [&a, &b] {
         assert_eq!(bench.in_session(&session, &call(1, "echo")).await.status, 404);
     }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_too_large_to_be_kept_is_said_to_be_lost_and_not_withheld() {
+    let (a, b) = two().await;
+    let session = a.initialize("2025-11-25").await;
+    let mut body = a.open(a.session_request(&session, &call(7, "huge"))).await.into_body();
+    let progress = id_of(&mut body, "progress").await;
+    drop(body);
+    // One agent is back before the answer comes, at each gateway.
+    let waiting = [resume(&a, &session, &progress).await, resume(&b, &session, &progress).await];
+    a.server.release();
+    for waiting in waiting {
+        let lost = rest(waiting).await;
+        assert!(
+            lost.text().contains(r#""id":7"#) && lost.text().contains("upstream_lost"),
+            "{}",
+            lost.text()
+        );
+    }
+    for bench in [&a, &b] {
+        let lost = rest(resume(bench, &session, &progress).await).await;
+        assert!(
+            lost.text().contains(r#""id":7"#) && lost.text().contains("upstream_lost"),
+            "{}",
+            lost.text()
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_passed_through_this_deployment_is_not_let_in_again() {
+    let (a, b) = two().await;
+    assert_eq!(a.stateless_call("echo", "").await.status, 200);
+    let via = a.server.seen().pop().unwrap().headers["via"].to_str().unwrap().to_owned();
+    let with = |bench: &Bench, via: &str| {
+        let request = bench.stateless_request("echo").header("via", via);
+        request.body(Body::from(crate::testing::stateless_body("echo", ""))).unwrap()
+    };
+    for (bench, via) in [(&a, via.clone()), (&b, format!("1.0 proxy, {via}, 1.1 other"))] {
+        let seen = bench.server.seen().len();
+        let answer = bench.send(with(bench, &via)).await;
+        bench.assert_refused(&answer, (508, -32600, "loop_detected"), seen);
+    }
+    a.engine().upstream.hop.renew();
+    for foreign in ["1.1 portico-AAAA", "1.1 proxy", "portico-", ""] {
+        assert_eq!(a.send(with(&a, foreign)).await.status, 200, "{foreign}");
+    }
+}
+
+#[tokio::test]
+async fn only_what_a_server_agreed_to_is_remembered_and_told_again() {
+    let a = Bench::new().await;
+    let session = a.initialize("2025-11-25").await;
+    let subscribe = |uri: &str| {
+        format!(r#"{{"jsonrpc":"2.0","id":2,"method":"resources/subscribe","params":{{"uri":"{uri}"}}}}"#)
+    };
+    let level = |level: &str| {
+        format!(r#"{{"jsonrpc":"2.0","id":3,"method":"logging/setLevel","params":{{"level":"{level}"}}}}"#)
+    };
+    let known = a.engine().sessions.at_hand(&session).unwrap();
+    for body in [subscribe("file:///refused"), level("nonsense")] {
+        assert!(a.in_session(&session, &body).await.text().contains("-32601"));
+    }
+    assert!(known.record().subscriptions.is_empty() && known.record().log_level.is_none());
+    for body in [subscribe("file:///a"), subscribe("file:///events"), level("error")] {
+        assert!(a.in_session(&session, &body).await.text().contains(r#""result":{}"#));
+    }
+    while known.record().subscriptions.len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    assert!(known.record().log_level.is_some());
 }

@@ -154,22 +154,10 @@ impl VirtualSession<'_> {
             Some(Err(refusal)) => return Err((refusal, call)),
             None => return Ok(cancelled_response(engine, call)),
         };
-        if let Err(refusal) = self.remember_subscription(server).await {
-            return Err((refusal, call));
-        }
         let rewrite =
             Rewrite::Member(Box::new(Relabel::new(engine, inbound.agent, server, Rewrite::Nothing)));
-        deliver(Delivery { engine, inbound, pending, server, open: &open, rewrite }, answer, call).await
-    }
-
-    async fn remember_subscription(self, server: ServerId) -> Result<(), Refusal> {
-        let on = match self.inbound.envelope.method() {
-            method::RESOURCES_SUBSCRIBE => true,
-            method::RESOURCES_UNSUBSCRIBE => false,
-            _ => return Ok(()),
-        };
-        let uri = self.inbound.params.uri()?;
-        self.engine.sessions.remember_subscription(self.session, server, &uri, on).await
+        deliver(Delivery { engine, inbound, session, pending, server, open: &open, rewrite }, answer, call)
+            .await
     }
 
     /// Tells all open servers; those that are opened later hear of it then. `false` if no server logs.

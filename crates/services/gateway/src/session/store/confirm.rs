@@ -2,41 +2,35 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::try_join_all;
 use portico_coordination::CoordinationError;
 
-use super::{Sessions, unknown};
-use crate::refusal::Refusal;
+use super::shared::Stored;
+use super::{Sessions, unavailable, unknown};
+use crate::refusal::{Reason, Refusal};
 use crate::session::{Session, UpstreamSession};
 
 /// How long a replica goes on with what it has while the map does not answer, before it asks again.
 const RETRY: TimeDelta = TimeDelta::seconds(5);
+/// How long after a loss was noticed sessions may still be put back: each replica looks every five seconds.
+const PUT_BACK: TimeDelta = TimeDelta::seconds(10);
+const COME_BACK: Duration = Duration::from_secs(2);
 /// Sessions that are put back at the same time.
 const AT_ONCE: usize = 32;
 
 impl Sessions {
     /// Renews the session's time to live. It goes on while the map does not answer, and when the map was emptied.
     pub(super) async fn confirm(&self, session: &Session, now: DateTime<Utc>) -> Result<(), Refusal> {
-        let found = if session.idle_for(now) < self.idle {
-            self.shared.touch(&session.id).await
-        } else {
-            // It may have expired just now: what stands in its place is not to be kept.
-            match self.shared.record(&session.id).await {
-                Ok(Some(_)) => self.shared.touch(&session.id).await,
-                found => found.map(|_| false),
-            }
-        };
-        let touched = match found {
-            Ok(true) if !session.behind.load(Ordering::Relaxed) => Ok(()),
-            Ok(true) => self.write_back(session).await,
-            Ok(false) => match self.was_emptied(session).await {
+        let touched = match self.shared.renew(&session.id).await {
+            Ok(Stored::Live(_)) if !session.behind.load(Ordering::Relaxed) => Ok(()),
+            Ok(Stored::Live(_)) => self.write_back(session).await,
+            Ok(Stored::Over) => return Err(self.is_over(session)),
+            Ok(Stored::Nothing) => match self.was_emptied(session, now).await {
                 Ok(true) => self.write_back(session).await,
-                Ok(false) => {
-                    self.end_here(session);
-                    return Err(unknown());
-                }
+                Ok(false) => return Err(self.is_over(session)),
                 Err(error) => Err(error),
             },
             Err(error) => Err(error),
@@ -45,6 +39,7 @@ impl Sessions {
             Ok(()) => {
                 session.epoch.store(self.shared.epoch(), Ordering::Relaxed);
                 session.trust_until(now + self.shared.trusted);
+                session.tell_at(now);
             }
             Err(error) => {
                 tracing::debug!(error = %error, "a session goes on without the shared map");
@@ -55,18 +50,39 @@ impl Sessions {
         Ok(())
     }
 
-    /// Whether a session is missing because the map lost everything, or was not told of its use.
-    async fn was_emptied(&self, session: &Session) -> Result<bool, CoordinationError> {
-        let epoch = self.shared.read_epoch(&*self.rng).await?;
+    fn is_over(&self, session: &Session) -> Refusal {
+        self.end_here(session);
+        unknown()
+    }
+
+    /// Whether a session is missing because the map lost everything, or could not be told for so long that it expired.
+    async fn was_emptied(&self, session: &Session, now: DateTime<Utc>) -> Result<bool, CoordinationError> {
+        let epoch = self.shared.read_epoch(&*self.rng, now).await?;
         let seen = session.epoch.load(Ordering::Relaxed);
-        Ok(session.behind.load(Ordering::Relaxed) || (seen != 0 && seen != epoch))
+        let untold = session.behind.load(Ordering::Relaxed)
+            && session.untold_for(now).to_std().is_ok_and(|untold| untold >= self.shared.ttl);
+        Ok(untold || (seen != 0 && seen != epoch))
+    }
+
+    /// What to say of a session that nobody knows. For a while after a loss others may still be putting it back, and 404
+    /// would tell its agent to give it up (2025-11-25, Session Management).
+    pub(super) async fn missing(&self, now: DateTime<Utc>) -> Refusal {
+        match self.shared.read_epoch(&*self.rng, now).await {
+            Ok(_) if self.shared.emptied_since(now) < PUT_BACK => Refusal::new(
+                Reason::CoordinationUnavailable,
+                "sessions are being put back after a loss; try again after Retry-After",
+            )
+            .with_retry_after(COME_BACK),
+            Ok(_) => unknown(),
+            Err(error) => unavailable(&error),
+        }
     }
 
     /// Puts back what this replica still knows if the map was emptied; tells of how many sessions. Races with other
     /// replicas end well: whoever comes first counts.
     pub(crate) async fn restore_if_lost(&self) -> Result<Option<usize>, CoordinationError> {
-        let (before, epoch) =
-            (self.restored.load(Ordering::Relaxed), self.shared.read_epoch(&*self.rng).await?);
+        let epoch = self.shared.read_epoch(&*self.rng, self.clock.now()).await?;
+        let before = self.restored.load(Ordering::Relaxed);
         let lost = before != 0 && before != epoch;
         let mut restored = 0;
         if lost {
