@@ -230,7 +230,8 @@ impl Shared {
     }
 
     async fn stored_epoch(&self) -> Result<Option<u64>, CoordinationError> {
-        let stored = self.map.get(EPOCH).await?;
+        // As long as somebody asks it does not expire, which would look like a loss.
+        let stored = self.map.renew(EPOCH, EPOCH_TTL).await?;
         Ok(stored.and_then(|bytes| Some(u64::from_be_bytes(bytes.as_ref().try_into().ok()?))))
     }
 }

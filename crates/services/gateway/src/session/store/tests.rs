@@ -195,3 +195,13 @@ async fn s2_29_after_a_loss_agents_are_asked_to_wait_until_sessions_are_put_back
     two.clock.advance(TimeDelta::seconds(11));
     assert_eq!(two.found("unknown").await, Err(Reason::UnknownSession));
 }
+
+#[tokio::test]
+async fn a_map_that_is_months_old_is_not_taken_for_an_emptied_one() {
+    let two = Two::new(100);
+    for _ in 0..4 {
+        assert_eq!(two.one.restore_if_lost().await.unwrap(), None);
+        two.clock.advance(TimeDelta::days(20));
+    }
+    assert_eq!(two.one.restore_if_lost().await.unwrap(), None);
+}
