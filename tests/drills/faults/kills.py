@@ -44,7 +44,8 @@ def gateway(stage: Stage) -> str:
         demand(slow_result["errors"] <= 20, f"{slow_result['errors']} slow calls failed, more than one gateway held")
     demand(slow_failed > 0, "no call was in flight: the drill shows nothing")
     p99, bound = median(worst), max(MOST_P99_RATIO * usual, LEAST_P99_MS)
-    demand(p99 <= bound, f"p99 is {p99:.1f} ms (median of {rounds} kills), more than {bound:.1f} ms")
+    # A machine that runs other tests at the same time says nothing about latencies.
+    demand(stage.smoke or p99 <= bound, f"p99 is {p99:.1f} ms (median of {rounds} kills), more than {bound:.1f} ms")
     return (f"{rounds} kills at {CALLS_PER_SECOND} calls/s: {failed} of {calls} calls and {slow_failed} calls of 500 ms were in flight "
             f"and failed, no other; no session lost; p99 {usual:.1f} ms → {p99:.1f} ms; every answered call recorded once")
 
