@@ -35,10 +35,7 @@ pub(crate) const RULES: &[PeerRule] = &[
     ("/portico.registry.v1.AuditService/ListAudit", &[]),
     ("/portico.registry.v1.CatalogueService/WatchCatalogue", &["gateway", "auth-server"]),
     ("/portico.registry.v1.SecretResolverService/ResolveSecrets", &["gateway", "worker"]),
-    (
-        "/portico.registry.v1.AuditSinkService/AppendAudit",
-        &["gateway", "auth-server", "oauth-broker", "console"],
-    ),
+    ("/portico.registry.v1.AuditSinkService/AppendAudit", &["gateway"]),
     ("/portico.registry.v1.ObservationService/ReportInstance", &["worker"]),
     ("/portico.registry.v1.ObservationService/ReportCapabilities", &["worker"]),
     ("/portico.registry.v1.ObservationService/ListInstanceSpecs", &["worker"]),
@@ -115,7 +112,7 @@ mod tests {
                 "AuditSinkService/AppendAudit"
             ]
         );
-        assert_eq!(may("auth-server"), ["CatalogueService/WatchCatalogue", "AuditSinkService/AppendAudit"]);
+        assert_eq!(may("auth-server"), ["CatalogueService/WatchCatalogue"]);
         assert_eq!(
             may("worker"),
             [
@@ -126,5 +123,31 @@ mod tests {
             ]
         );
         assert!(may("registry").is_empty());
+    }
+
+    /// The services that call `called`, as the chart's graph of connections has them.
+    fn callers(called: &str) -> Vec<&'static str> {
+        const GRAPH: &str = include_str!("../../../../helm/portico/graph.yaml");
+        let mut service = "";
+        let mut callers = Vec::new();
+        for line in GRAPH.lines() {
+            if let Some(name) = line.strip_prefix("  ").and_then(|name| name.strip_suffix(':')) {
+                service = name;
+            }
+            let peers = line.strip_prefix("    peers: [").and_then(|peers| peers.strip_suffix(']'));
+            if peers.is_some_and(|peers| peers.split(", ").any(|peer| peer == called)) {
+                callers.push(service);
+            }
+        }
+        callers
+    }
+
+    #[test]
+    fn s3_60_no_method_is_open_to_a_service_that_does_not_connect() {
+        let callers = callers("registry");
+        assert_eq!(callers, ["gateway", "auth-server", "worker"]);
+        for (method, services) in RULES {
+            assert!(services.iter().all(|service| callers.contains(service)), "{method}: {services:?}");
+        }
     }
 }

@@ -17,7 +17,7 @@ use crate::store::trust::TrustChanges;
 use crate::trust::decode;
 
 /// Who may follow.
-const FOLLOWERS: [&str; 4] = ["gateway", "registry", "oauth-broker", "console"];
+const FOLLOWERS: [&str; 2] = ["gateway", "registry"];
 
 #[tonic::async_trait]
 impl TrustService for Rpc {
