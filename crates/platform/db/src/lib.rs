@@ -80,6 +80,7 @@ pub mod idempotency;
 mod migrate;
 pub mod outbox;
 mod page;
+mod retention;
 pub mod revision;
 mod row;
 pub mod sealed;
@@ -97,6 +98,7 @@ pub use migrate::{
     migrate,
 };
 pub use page::{InvalidPageToken, PageToken};
+pub use retention::removable_before;
 pub use row::{AnyRow, Column, FromRow, Row, read, scalar};
 pub use wait::{Wait, WaitError, wait_for_database};
 

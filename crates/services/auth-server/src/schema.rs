@@ -21,6 +21,11 @@ static SCHEMA: Schema = Schema {
             name: "service account seeds",
             sql: include_str!("../../../../migrations/auth-server/postgres/0003_service_account_seeds.sql"),
         },
+        Migration {
+            version: 4,
+            name: "audit clocks",
+            sql: include_str!("../../../../migrations/auth-server/postgres/0004_audit_clocks.sql"),
+        },
     ],
     sqlite: &[
         Migration {
@@ -37,6 +42,11 @@ static SCHEMA: Schema = Schema {
             version: 3,
             name: "service account seeds",
             sql: include_str!("../../../../migrations/auth-server/sqlite/0003_service_account_seeds.sql"),
+        },
+        Migration {
+            version: 4,
+            name: "audit clocks",
+            sql: include_str!("../../../../migrations/auth-server/sqlite/0004_audit_clocks.sql"),
         },
     ],
 };

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::error::Error;
 use std::time::Duration;
 
-use chrono::{DateTime, NaiveTime, Utc};
+use chrono::{NaiveTime, TimeDelta};
 use portico_db::{Duty, StoreError};
 use portico_process::ReadinessCheck;
 use tokio::time::{Instant, sleep, timeout};
@@ -92,7 +92,7 @@ pub(crate) async fn sweep(app: &App) {
         tracing::warn!(error = &error as &dyn Error, "expired trust items cannot be withdrawn");
     }
     if let Some(kept) = app.settings.audit_kept()
-        && let Err(error) = forget_audit(app, now - kept).await
+        && let Err(error) = forget_audit(app, kept).await
     {
         tracing::warn!(error = &error as &dyn Error, "old audit records cannot be removed");
     }
@@ -103,7 +103,10 @@ pub(crate) async fn sweep(app: &App) {
 }
 
 /// Removes the audit records of whole days, a lot at a time, and records that it does.
-async fn forget_audit(app: &App, before: DateTime<Utc>) -> Result<(), StoreError> {
+async fn forget_audit(app: &App, kept: TimeDelta) -> Result<(), StoreError> {
+    let Some(before) = app.stores.audit.removable_before(app.clock.now(), kept).await? else {
+        return Ok(());
+    };
     let before = before.date_naive().and_time(NaiveTime::MIN).and_utc();
     let days = format!("before {}", before.date_naive());
     let entry = app.entry(&Actor::service(), Deed::done("audit.prune", "audit", &days));

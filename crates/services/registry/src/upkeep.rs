@@ -4,8 +4,8 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, NaiveTime, TimeDelta, Utc};
-use portico_db::{Duty, idempotency, revision};
+use chrono::{NaiveTime, TimeDelta};
+use portico_db::{Duty, idempotency, removable_before, revision};
 use portico_process::ReadinessCheck;
 use tokio_util::sync::CancellationToken;
 
@@ -102,7 +102,7 @@ impl Upkeep {
         tx.commit().await?;
         let answers = idempotency::prune(&service.db, now).await?;
         let records = match self.audit_kept {
-            Some(kept) => self.forget_audit(now - kept).await?,
+            Some(kept) => self.forget_audit(kept).await?,
             None => 0,
         };
         tracing::debug!(
@@ -115,8 +115,11 @@ impl Upkeep {
     }
 
     /// Removes the audit records of whole days, a lot at a time, and records that it does.
-    async fn forget_audit(&self, before: DateTime<Utc>) -> Result<u64, RegistryError> {
+    async fn forget_audit(&self, kept: TimeDelta) -> Result<u64, RegistryError> {
         let Self { service, .. } = self;
+        let Some(before) = removable_before(&service.db, service.clock.now(), kept).await? else {
+            return Ok(0);
+        };
         let before = before.date_naive().and_time(NaiveTime::MIN).and_utc();
         let mut tx = service.db.begin_write().await?;
         if !audit::begins_before((&mut tx).into(), before).await? {

@@ -1,6 +1,6 @@
 //! What happened, by whom: rows are only ever added, and removed when their time is over.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use portico_db::{Conn, Db, StoreError, on_db, on_tx, read};
 use portico_ids::AuditId;
 use sqlx::QueryBuilder;
@@ -35,6 +35,9 @@ pub(crate) struct AuditFilter {
     pub(crate) correlation_id: Option<String>,
 }
 
+/// How many of the first rows are looked at for what is old: clocks that differ put a few younger ones before it.
+const LOOKED_AT: i64 = 10_000;
+
 #[derive(Debug, Clone)]
 pub(crate) struct AuditStore {
     db: Db,
@@ -52,6 +55,15 @@ impl AuditStore {
         tx.commit().await
     }
 
+    /// The moment that is `kept` ago, unless clocks contradict each other.
+    pub(crate) async fn removable_before(
+        &self,
+        now: DateTime<Utc>,
+        kept: TimeDelta,
+    ) -> Result<Option<DateTime<Utc>>, StoreError> {
+        portico_db::removable_before(&self.db, now, kept).await
+    }
+
     /// Lets rows from before a moment be removed, which the table itself refuses otherwise, and records that. False:
     /// there are none.
     pub(crate) async fn allow_removal(
@@ -59,12 +71,13 @@ impl AuditStore {
         before: DateTime<Utc>,
         entry: &AuditEntry,
     ) -> Result<bool, StoreError> {
-        const FIRST: &str = "SELECT occurred_at < $1 FROM audit ORDER BY seq LIMIT 1";
+        const FIRST: &str = "SELECT COALESCE(MIN(first.occurred_at) < $1, FALSE) FROM \
+             (SELECT occurred_at FROM audit ORDER BY seq LIMIT $2) AS first";
         const ALLOW: &str = "UPDATE audit_horizon SET removable_to = $1 WHERE id = 1 AND removable_to < $1";
         let mut tx = self.db.begin_write().await?;
-        let old: Option<bool> =
-            on_tx!(&mut tx, conn => sqlx::query_scalar(FIRST).bind(before).fetch_optional(conn).await?);
-        if !old.unwrap_or_default() {
+        let old: bool = on_tx!(&mut tx, conn => sqlx::query_scalar(FIRST).bind(before).bind(LOOKED_AT)
+            .fetch_one(conn).await?);
+        if !old {
             return Ok(false);
         }
         on_tx!(&mut tx, conn => sqlx::query(ALLOW).bind(before).execute(conn).await.map(drop)?);
@@ -73,13 +86,13 @@ impl AuditStore {
         Ok(true)
     }
 
-    /// Removes those of the first `limit` rows that are from before a moment, and answers how many were.
+    /// Removes up to `limit` of the first rows that are from before a moment, and answers how many it removed.
     pub(crate) async fn remove(&self, before: DateTime<Utc>, limit: i64) -> Result<u64, StoreError> {
         // The first by number are the oldest but for differences of clocks: no other index is needed.
-        const SQL: &str =
-            "DELETE FROM audit WHERE occurred_at < $1 AND id IN (SELECT id FROM audit ORDER BY seq LIMIT $2)";
+        const SQL: &str = "DELETE FROM audit WHERE id IN (SELECT first.id FROM \
+             (SELECT id, occurred_at FROM audit ORDER BY seq LIMIT $3) AS first WHERE first.occurred_at < $1 LIMIT $2)";
         Ok(on_db!(&self.db, pool => {
-            sqlx::query(SQL).bind(before).bind(limit).execute(pool).await?.rows_affected()
+            sqlx::query(SQL).bind(before).bind(limit).bind(LOOKED_AT).execute(pool).await?.rows_affected()
         }))
     }
 

@@ -1,6 +1,7 @@
 //! The contract of the stores, on every database.
 
 use chrono::{DateTime, Duration, Utc};
+use portico_clock::{Clock as _, SystemClock};
 use portico_db::testing::databases;
 use portico_db::{Db, StoreError};
 use portico_ids::{GrantId, RoleId, ServiceAccountId, SessionId, UserId};
@@ -410,19 +411,37 @@ async fn rs_27_a_revocation_counts_from_its_commit_and_not_from_its_request() {
 async fn s3_62_s3_64_audit_rows_never_change_and_go_only_when_their_days_are_over() {
     for (label, db, _guard) in databases(schema()).await {
         let stores = Stores::new(&db);
+        // The table refuses whatever is younger than a day by the database's own clock.
+        let past = |seconds| at(seconds) - Duration::days(1000);
+        let audit = |id| AuditEntry { occurred_at: past(0), ..audit(id) };
+        let young = AuditEntry { occurred_at: past(2), ..audit(8) };
+        stores.audit.append(&young).await.unwrap();
         for id in 1..=5 {
             stores.audit.append(&audit(id)).await.unwrap();
         }
         for sql in ["UPDATE audit SET principal = 'nobody'", "DELETE FROM audit"] {
             assert!(portico_db::testing::raw(&db, sql).await.is_err(), "{label}: {sql}");
         }
-        assert!(!stores.audit.allow_removal(at(0), &audit(6)).await.unwrap(), "{label}: none is older");
-        assert!(stores.audit.allow_removal(at(1), &audit(7)).await.unwrap(), "{label}");
-        let young = AuditEntry { occurred_at: at(2), ..audit(8) };
-        stores.audit.append(&young).await.unwrap();
-        assert_eq!(stores.audit.remove(at(1), 3).await.unwrap(), 3, "{label}: a lot");
-        assert_eq!(stores.audit.remove(at(1), 9).await.unwrap(), 3, "{label}: the rest and the record of it");
+        assert!(!stores.audit.allow_removal(past(0), &audit(6)).await.unwrap(), "{label}: none is older");
+        assert!(stores.audit.allow_removal(past(1), &audit(7)).await.unwrap(), "{label}");
+        assert_eq!(stores.audit.remove(past(1), 3).await.unwrap(), 3, "{label}: a lot");
+        assert_eq!(
+            stores.audit.remove(past(1), 9).await.unwrap(),
+            3,
+            "{label}: the rest and the record of it"
+        );
+        for to in ["2100-01-01T00:00:00+00:00", "2000-01-01T00:00:00+00:00"] {
+            let moved = format!("UPDATE audit_horizon SET removable_to = '{to}'");
+            let done = portico_db::testing::raw(&db, &moved).await.is_ok();
+            assert_eq!(done, to.starts_with("21"), "{label}: it only moves forward");
+        }
+        let recent = AuditEntry { occurred_at: SystemClock.now(), ..audit(9) };
+        stores.audit.append(&recent).await.unwrap();
+        assert!(
+            portico_db::testing::raw(&db, "DELETE FROM audit").await.is_err(),
+            "{label}: the last day stays"
+        );
         let left = stores.audit.newest(&AuditFilter::default(), 9).await.unwrap();
-        assert_eq!(left.iter().map(|row| row.id.as_u128()).collect::<Vec<_>>(), [8], "{label}");
+        assert_eq!(left.iter().map(|row| row.id.as_u128()).collect::<Vec<_>>(), [8, 9], "{label}");
     }
 }

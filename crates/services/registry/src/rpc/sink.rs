@@ -1,5 +1,6 @@
 //! `AuditSinkService`: what other services recorded.
 
+use chrono::TimeDelta;
 use portico_proto_registry as proto;
 use portico_proto_registry::audit_sink_service_server::AuditSinkService;
 use tonic::{Request, Response, Status};
@@ -11,7 +12,9 @@ use crate::service::Service;
 use crate::service::access::Actor;
 
 /// Who may append.
-const RECORDERS: [&str; 4] = ["gateway", "auth-server", "oauth-broker", "console"];
+const RECORDERS: [&str; 1] = ["gateway"];
+/// How far a recorder's clock may be ahead. A record from the future would be kept for longer than the others.
+const AHEAD: TimeDelta = TimeDelta::minutes(2);
 /// Most records of one request.
 const RECORD_COUNT: usize = 1000;
 
@@ -39,9 +42,13 @@ async fn append(
     // One that cannot be read must not hold up those behind it: a recorder sends a refused batch again for ever.
     let sent = message.records.len();
     let mut records = Vec::with_capacity(sent);
+    let latest = service.clock.now() + AHEAD;
     for record in message.records {
         match convert::audit_record(record, recorder) {
-            Ok(record) => records.push(record),
+            Ok(mut record) => {
+                record.occurred_at = record.occurred_at.min(latest);
+                records.push(record);
+            }
             Err(error) => tracing::error!(
                 error = &error as &dyn std::error::Error,
                 audit.recorder = recorder,

@@ -10,6 +10,9 @@ use crate::domain::audit::{AuditFilter, AuditRecord};
 /// How many rows one statement inserts. More make it no faster, and a prepared one takes memory for every parameter.
 const INSERT_CHUNK: usize = 100;
 
+/// How many of the first records are looked at for what is old: clocks that differ put a few younger ones before it.
+const LOOKED_AT: i64 = 10_000;
+
 /// A record and its place in the order in which records became durable.
 #[derive(Debug)]
 pub(crate) struct Stored {
@@ -83,12 +86,11 @@ pub(crate) async fn append(mut conn: Conn<'_>, records: &[AuditRecord]) -> Resul
     Ok(added)
 }
 
-/// Tells whether the first records are from before a moment.
+/// Tells whether some of the first records are from before a moment.
 pub(crate) async fn begins_before(conn: Conn<'_>, before: DateTime<Utc>) -> Result<bool, StoreError> {
-    const SQL: &str = "SELECT occurred_at < $1 FROM audit ORDER BY seq LIMIT 1";
-    let old: Option<bool> =
-        on_tx!(conn, c => sqlx::query(SQL).bind(before).try_map(scalar).fetch_optional(c).await?);
-    Ok(old.unwrap_or(false))
+    const SQL: &str = "SELECT COALESCE(MIN(first.occurred_at) < $1, FALSE) FROM \
+             (SELECT occurred_at FROM audit ORDER BY seq LIMIT $2) AS first";
+    Ok(on_tx!(conn, c => sqlx::query(SQL).bind(before).bind(LOOKED_AT).try_map(scalar).fetch_one(c).await?))
 }
 
 /// Lets records from before a moment be removed, which the table itself refuses otherwise.
@@ -98,12 +100,12 @@ pub(crate) async fn allow_removal(conn: Conn<'_>, before: DateTime<Utc>) -> Resu
     Ok(())
 }
 
-/// Removes those of the first `limit` records that are from before a moment, and answers how many were.
+/// Removes up to `limit` of the first records that are from before a moment, and answers how many it removed.
 pub(crate) async fn remove(db: &Db, before: DateTime<Utc>, limit: i64) -> Result<u64, StoreError> {
     // The first by number are the oldest but for differences of clocks: no other index is needed.
-    const SQL: &str =
-        "DELETE FROM audit WHERE occurred_at < $1 AND id IN (SELECT id FROM audit ORDER BY seq LIMIT $2)";
-    Ok(on_db!(db, pool => sqlx::query(SQL).bind(before).bind(limit).execute(pool).await?.rows_affected()))
+    const SQL: &str = "DELETE FROM audit WHERE id IN (SELECT first.id FROM \
+             (SELECT id, occurred_at FROM audit ORDER BY seq LIMIT $3) AS first WHERE first.occurred_at < $1 LIMIT $2)";
+    Ok(on_db!(db, pool => sqlx::query(SQL).bind(before).bind(limit).bind(LOOKED_AT).execute(pool).await?.rows_affected()))
 }
 
 /// Where the record with this id stands; `None` if there is none.

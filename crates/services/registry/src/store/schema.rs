@@ -16,6 +16,11 @@ static SCHEMA: Schema = Schema {
             name: "audit retention",
             sql: include_str!("../../../../../migrations/registry/postgres/0003_audit_retention.sql"),
         },
+        Migration {
+            version: 4,
+            name: "audit clocks",
+            sql: include_str!("../../../../../migrations/registry/postgres/0004_audit_clocks.sql"),
+        },
     ],
     sqlite: &[
         Migration { version: 1, name: "revision, outbox, idempotency", sql: TABLES_SQLITE },
@@ -28,6 +33,11 @@ static SCHEMA: Schema = Schema {
             version: 3,
             name: "audit retention",
             sql: include_str!("../../../../../migrations/registry/sqlite/0003_audit_retention.sql"),
+        },
+        Migration {
+            version: 4,
+            name: "audit clocks",
+            sql: include_str!("../../../../../migrations/registry/sqlite/0004_audit_clocks.sql"),
         },
     ],
 };
