@@ -105,7 +105,9 @@ pub(crate) async fn remove(db: &Db, before: DateTime<Utc>, limit: i64) -> Result
     // The first by number are the oldest but for differences of clocks: no other index is needed.
     const SQL: &str = "DELETE FROM audit WHERE id IN (SELECT first.id FROM \
              (SELECT id, occurred_at FROM audit ORDER BY seq LIMIT $3) AS first WHERE first.occurred_at < $1 LIMIT $2)";
-    Ok(on_db!(db, pool => sqlx::query(SQL).bind(before).bind(limit).bind(LOOKED_AT).execute(pool).await?.rows_affected()))
+    Ok(
+        on_db!(db, pool => sqlx::query(SQL).bind(before).bind(limit).bind(LOOKED_AT).execute(pool).await?.rows_affected()),
+    )
 }
 
 /// Where the record with this id stands; `None` if there is none.

@@ -62,7 +62,11 @@ async fn s3_64_audit_records_are_removed_when_their_days_are_over_and_not_before
         over.sweep().await.unwrap();
         let kept = kept(&fixture).await;
         assert_eq!(kept.len(), 2, "{label}");
-        assert_eq!(kept[0].record.id.as_uuid().as_u128(), 2000, "{label}: a younger one does not hold up others");
+        assert_eq!(
+            kept[0].record.id.as_uuid().as_u128(),
+            2000,
+            "{label}: a younger one does not hold up others"
+        );
         let pruned = &kept[1].record;
         assert_eq!((pruned.action.as_str(), pruned.principal.as_str()), ("audit.prune", "service:registry"));
         let days = format!("before {}", (now - TimeDelta::days(89)).date_naive());
@@ -74,7 +78,8 @@ async fn s3_64_audit_records_are_removed_when_their_days_are_over_and_not_before
 async fn s3_64_a_record_from_the_future_is_brought_to_now() {
     for (label, fixture) in Fixture::everywhere().await {
         let now = fixture.clock.now();
-        append(&fixture, vec![aged(1, now, TimeDelta::days(-400)), aged(2, now, TimeDelta::minutes(-1))]).await;
+        append(&fixture, vec![aged(1, now, TimeDelta::days(-400)), aged(2, now, TimeDelta::minutes(-1))])
+            .await;
         let at: Vec<_> = kept(&fixture).await.into_iter().map(|one| one.record.occurred_at - now).collect();
         assert_eq!(at, [TimeDelta::minutes(2), TimeDelta::minutes(1)], "{label}");
     }
