@@ -1,5 +1,5 @@
 mod confirm;
-mod shared;
+mod sealed_map;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,7 +21,7 @@ use super::streams::Budget;
 use super::wheel::{Due, Wheel};
 use super::{Session, UpstreamSession};
 use crate::refusal::{Reason, Refusal};
-use shared::{Shared, Stored};
+use sealed_map::{SealedMap, Stored};
 
 /// Longest that a replica trusts what it has at hand before it asks the shared map whether the session still exists.
 const TRUSTED: TimeDelta = TimeDelta::minutes(1);
@@ -39,7 +39,7 @@ const MAX_ID: usize = 64;
 /// The sessions of all agents: in the shared map, and at hand where they are used.
 #[derive(Debug)]
 pub(crate) struct Sessions {
-    shared: Shared,
+    shared: SealedMap,
     at_hand: AtHand,
     pub(crate) wheel: Wheel,
     /// Sessions that ended without their agent asking, whose upstream sessions are to be closed.
@@ -74,7 +74,7 @@ impl Sessions {
         let SessionParts { map, handles, rng, clock, replica, idle, per_principal } = parts;
         let trusted = TRUSTED.min(idle / 4);
         let wheel = Wheel::new(map.clone(), handles.clone(), Arc::clone(&replica));
-        let shared = Shared::new(map, handles, (idle, trusted), Arc::clone(&replica));
+        let shared = SealedMap::new(map, handles, (idle, trusted), Arc::clone(&replica));
         let at_hand = AtHand::new(per_principal);
         let restored = AtomicU64::new(0);
         let budget = Arc::default();
@@ -331,7 +331,7 @@ impl Sessions {
     /// Where the record of a session is.
     #[cfg(test)]
     pub(crate) fn key_of(id: &str) -> String {
-        shared::key_of(id)
+        sealed_map::key_of(id)
     }
 
     /// Forgets an upstream session that was closed.

@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::try_join_all;
 use portico_coordination::CoordinationError;
 
-use super::shared::Stored;
+use super::sealed_map::Stored;
 use super::{Sessions, unavailable, unknown};
 use crate::refusal::{Reason, Refusal};
 use crate::session::{Session, UpstreamSession};

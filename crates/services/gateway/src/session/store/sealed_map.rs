@@ -40,7 +40,7 @@ pub(super) enum Stored {
 
 /// What all replicas know of sessions.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct SealedMap {
     map: TtlMap,
     handles: HandleSealer,
     replica: Arc<str>,
@@ -55,7 +55,7 @@ pub(super) struct Shared {
     emptied: AtomicI64,
 }
 
-impl Shared {
+impl SealedMap {
     pub(super) fn new(
         map: TtlMap,
         handles: HandleSealer,
