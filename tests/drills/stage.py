@@ -51,7 +51,7 @@ class Load:
     """The load generator in the background. An odd number of sessions meets both of two gateways in turn."""
 
     def __init__(self, stage: "Stage", rate: float, seconds: float, sessions=21, era=SESSIONS, tools="echo", slow_ms=100):
-        self.stage, self.name, self.seconds = stage, f"{stage.next_name()}", seconds
+        self.stage, self.name, self.seconds, self.sessions = stage, f"{stage.next_name()}", seconds, sessions
         self.answered_file = stage.work / f"{self.name}.answered"
         tokens = stage.work / f"{self.name}.tokens"
         tokens.write_text("\n".join([stage.token()] * sessions))
@@ -59,6 +59,20 @@ class Load:
         command += ["--protocol", era, "--tools", tools, "--slow-ms", slow_ms, "--tokens", tokens, "--keep-sessions"]
         command += ["--correlation", self.name, "--answered", self.answered_file, "--timeout", 15]
         self.process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def await_both_gateways(self):
+        """Waits until every session has been at both gateways: what only one of them has at hand cannot go on at the other one
+        without the shared map. No other load may run yet: the balancer's turns and those of two loads can fall together."""
+        calls = (
+            "SELECT coalesce(min(calls), 0), count(*) FROM (SELECT count(*) AS calls FROM registry.audit WHERE action = 'tools/call' "
+            f"AND correlation_id LIKE '{self.name}-%' GROUP BY regexp_replace(correlation_id, '-[0-9]+$', '')) AS each")
+
+        def met() -> bool:
+            rows = self.stage.sql(calls)
+            fewest, sessions = map(int, rows[0].split("|")) if rows else (0, 0)
+            return sessions == self.sessions and fewest >= 20
+
+        eventually("every session has been at both gateways", met)
 
     def result(self) -> dict:
         """Waits for its end."""

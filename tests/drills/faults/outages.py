@@ -3,7 +3,7 @@
 import signal
 import time
 
-from stage import SESSIONS, STATELESS, Stage, demand, eventually, milliseconds
+from stage import STATELESS, Stage, demand, eventually, milliseconds
 
 RATE = 100
 # Servers that are registered while something is away, where that is possible at all.
@@ -13,7 +13,9 @@ REGISTRATIONS = 5
 def outage(stage: Stage, names: list[str], registering: bool, revive=None) -> str:
     """Everything of that name is killed, stays away, and comes back; agents with a valid token keep working."""
     seconds = stage.outage_seconds
-    loads = [stage.load(rate=RATE, seconds=seconds + 6, era=era) for era in (SESSIONS, STATELESS)]
+    loads = [stage.load(rate=RATE, seconds=seconds + 16)]
+    loads[0].await_both_gateways()
+    loads.append(stage.load(rate=RATE, seconds=seconds + 6, era=STATELESS))
     time.sleep(2)
     before = set(stage.servers_of("registry-1") or [])
     for name in names:
@@ -114,8 +116,9 @@ def redis_flush(stage: Stage) -> str:
 
 def emptied(stage: Stage, empty) -> str:
     """What was in Redis can be rebuilt: calls go on, and what is registered meanwhile is looked at."""
-    loads = [stage.load(rate=150, seconds=8, era=era) for era in (SESSIONS, STATELESS)]
-    time.sleep(2)
+    loads = [stage.load(rate=150, seconds=12)]
+    loads[0].await_both_gateways()
+    loads.append(stage.load(rate=150, seconds=6, era=STATELESS))
     empty()
     made, refused = register(stage)
     demand(refused == 0, f"{refused} registrations were refused")
