@@ -4,11 +4,13 @@ mod copy_age;
 mod credentials;
 mod follow;
 mod snapshot;
+mod traffic;
 
 pub(crate) use copy_age::CopyAge;
 pub(crate) use credentials::{Credential, Resolver};
 pub(crate) use follow::Source as FeedSource;
 pub(crate) use snapshot::{Endpoint, Instance, Member, Server, Snapshot, same_members};
+pub(crate) use traffic::Traffic;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};

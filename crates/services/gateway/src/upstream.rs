@@ -1,7 +1,6 @@
 //! One exchange with one instance of a server: allow-listed headers out, a judged answer back.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -14,7 +13,7 @@ use portico_mcp_types::{Envelope, Id, Kind, Object, Revision, SESSION_ID, code, 
 use portico_outbound::{Body, OutboundClient, OutboundError};
 use portico_telemetry::{CORRELATION_HEADER, CorrelationId, TraceContext};
 
-use crate::catalogue::Instance;
+use crate::catalogue::{Instance, Traffic};
 use crate::hop::Hop;
 use crate::refusal::{Reason, Refusal};
 use crate::settings::UpstreamSettings;
@@ -69,18 +68,18 @@ pub(crate) struct Reply {
 
 /// One call in flight.
 #[derive(Debug)]
-pub(crate) struct Load(Arc<AtomicUsize>);
+pub(crate) struct Load(Arc<Traffic>);
 
 impl Load {
     fn on(instance: &Instance) -> Self {
-        instance.load.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(&instance.load))
+        instance.traffic.begin();
+        Self(Arc::clone(&instance.traffic))
     }
 }
 
 impl Drop for Load {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.end();
     }
 }
 
@@ -167,7 +166,12 @@ impl Upstream {
             headers.insert(AUTHORIZATION, credential.clone());
         }
         *request.headers_mut() = headers;
-        let response = self.client.request(request, deadline).await.map_err(|error| unreachable(&error))?;
+        let response = self.client.request(request, deadline).await.map_err(|error| {
+            if error.is_before_send() {
+                instance.traffic.eject();
+            }
+            unreachable(&error)
+        })?;
         judge(response, load, in_session)
     }
 

@@ -1,6 +1,5 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::{HeaderValue, Uri};
@@ -10,7 +9,7 @@ use portico_mcp_types::Revision;
 use portico_proto_registry::catalogue_item::Value;
 use portico_proto_registry::{CatalogueEndpoint, CatalogueInstance, InstanceStatus, Names, Visibility};
 
-use super::Credential;
+use super::{Credential, Traffic};
 
 /// Longest prefix that a member's names get.
 const MAX_ALIAS: usize = 20;
@@ -89,8 +88,8 @@ pub(crate) struct Instance {
     pub(crate) credential: Option<HeaderValue>,
     /// The owner says that no state is kept between calls.
     pub(crate) stateless: bool,
-    /// Calls in flight; shared by successive snapshots.
-    pub(crate) load: Arc<AtomicUsize>,
+    /// How it fares with the calls of this gateway; shared by successive snapshots.
+    pub(crate) traffic: Arc<Traffic>,
 }
 
 /// Which eras the worker has seen an instance speak.
@@ -122,17 +121,17 @@ impl Snapshot {
         credentials: &HashMap<InstanceId, Credential>,
         previous: Option<&Self>,
     ) -> Self {
-        let mut loads: HashMap<InstanceId, Arc<AtomicUsize>> = previous
+        let mut traffic: HashMap<InstanceId, Arc<Traffic>> = previous
             .into_iter()
             .flat_map(|snapshot| snapshot.servers.values())
             .flat_map(|server| &server.instances)
-            .map(|instance| (instance.id, Arc::clone(&instance.load)))
+            .map(|instance| (instance.id, Arc::clone(&instance.traffic)))
             .collect();
         let mut instances: HashMap<ServerId, Vec<Arc<Instance>>> = HashMap::new();
         let mut servers = HashMap::new();
         for value in items.values() {
             if let Value::Instance(item) = value
-                && let Some(instance) = Instance::of(item, credentials, &mut loads)
+                && let Some(instance) = Instance::of(item, credentials, &mut traffic)
             {
                 instances.entry(instance.server).or_default().push(Arc::new(instance));
             }
@@ -227,18 +226,21 @@ impl Member {
 }
 
 impl Server {
-    /// Picks the instance for a new call: the less loaded of two candidates (power of two choices), healthy ones
-    /// first; `random` is any number.
+    /// Picks the instance for a new call: the less loaded of two candidates (power of two choices). Healthy ones come
+    /// first, and of these the ones that took their last connection; `random` is any number.
     pub(crate) fn pick(&self, eras: impl Fn(Eras) -> bool, random: u32) -> Option<&Arc<Instance>> {
         if !self.enabled {
             return None;
         }
-        let able = |healthy: bool| {
-            self.instances.iter().filter(|i| eras(i.eras) && i.healthy == healthy).collect::<Vec<_>>()
+        let able = |wanted: fn(&Instance) -> bool| {
+            self.instances.iter().filter(|i| eras(i.eras) && wanted(i)).collect::<Vec<_>>()
         };
-        let mut candidates = able(true);
+        let mut candidates = able(|instance| instance.healthy && !instance.traffic.is_ejected());
         if candidates.is_empty() {
-            candidates = able(false);
+            candidates = able(|instance| instance.healthy);
+        }
+        if candidates.is_empty() {
+            candidates = able(|_| true);
         }
         let count = u32::try_from(candidates.len()).ok()?;
         if count <= 1 {
@@ -247,7 +249,7 @@ impl Server {
         let first = random % count;
         let second = (first + 1 + (random >> 16) % (count - 1)) % count;
         let pair = [candidates[first as usize], candidates[second as usize]];
-        pair.into_iter().min_by_key(|instance| instance.load.load(Ordering::Relaxed))
+        pair.into_iter().min_by_key(|instance| instance.traffic.in_flight())
     }
 
     /// Whether some instance speaks an era that `wanted` accepts.
@@ -261,7 +263,7 @@ impl Instance {
     fn of(
         item: &CatalogueInstance,
         credentials: &HashMap<InstanceId, Credential>,
-        loads: &mut HashMap<InstanceId, Arc<AtomicUsize>>,
+        traffic: &mut HashMap<InstanceId, Arc<Traffic>>,
     ) -> Option<Self> {
         let id = item.id.parse::<InstanceId>().ok()?;
         let credential = match item.bearer_secret_ref.as_str() {
@@ -283,7 +285,7 @@ impl Instance {
                 .map(Duration::from_millis),
             credential,
             stateless: item.stateless,
-            load: loads.remove(&id).unwrap_or_default(),
+            traffic: traffic.remove(&id).unwrap_or_default(),
         })
     }
 }
@@ -342,6 +344,23 @@ mod tests {
         }
         let snap = snapshot(vec![server(1, "one"), sick]);
         assert!(snap.servers.values().next().unwrap().pick(|_| true, 0).is_some());
+    }
+
+    #[tokio::test]
+    async fn s2_08_an_instance_that_takes_no_connection_is_passed_over_while_another_one_does() {
+        let snap = snapshot(vec![
+            server(1, "one"),
+            instance(1, 1, "http://127.0.0.1:9/mcp"),
+            instance(2, 1, "http://127.0.0.1:10/mcp"),
+        ]);
+        let both = snap.servers.values().next().unwrap();
+        both.instances[0].traffic.eject();
+        let second = both.instances[1].id;
+        for random in [0, 1, 0xffff_ffff, 0x1_0001] {
+            assert_eq!(both.pick(|_| true, random).unwrap().id, second);
+        }
+        both.instances[1].traffic.eject();
+        assert!(both.pick(|_| true, 0).is_some(), "with no other left it is tried all the same");
     }
 
     #[test]
