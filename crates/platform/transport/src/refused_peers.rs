@@ -32,6 +32,35 @@ pub struct RefusedPeer {
     pub untold: u64,
 }
 
+impl RefusedPeer {
+    /// Returns the principal for an audit record; empty if the peer did not show who it is.
+    #[must_use]
+    pub fn principal(&self) -> String {
+        self.service.as_ref().map(|service| format!("service:{service}")).unwrap_or_default()
+    }
+
+    /// Returns the target for an audit record.
+    #[must_use]
+    pub fn target(&self) -> &str {
+        if self.method.is_empty() { "connection" } else { &self.method }
+    }
+
+    /// Returns the name for an audit record: what else it stands for.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self.untold {
+            0 => String::new(),
+            untold => format!("{untold} more before this one"),
+        }
+    }
+
+    /// Returns the peer's address for an audit record; empty inside a process.
+    #[must_use]
+    pub fn peer(&self) -> String {
+        self.address.map(|address| address.to_string()).unwrap_or_default()
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Labels {
     reason: &'static str,

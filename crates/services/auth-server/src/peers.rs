@@ -57,17 +57,9 @@ pub(crate) async fn record(
 }
 
 async fn record_one(app: &App, peer: &RefusedPeer) -> Result<(), StoreError> {
-    let target = if peer.method.is_empty() { "connection" } else { &peer.method };
-    let name = match peer.untold {
-        0 => String::new(),
-        untold => format!("{untold} more before this one"),
-    };
-    let deed = Deed { name: &name, ..Deed::refused("peer.refused", target, peer.reason) };
-    let actor = Actor {
-        principal: peer.service.as_ref().map(|service| format!("service:{service}")).unwrap_or_default(),
-        peer: peer.address.map(|address| address.to_string()).unwrap_or_default(),
-        ..Actor::default()
-    };
+    let name = peer.name();
+    let deed = Deed { name: &name, ..Deed::refused("peer.refused", peer.target(), peer.reason) };
+    let actor = Actor { principal: peer.principal(), peer: peer.peer(), ..Actor::default() };
     app.record(&actor, deed).await
 }
 

@@ -50,7 +50,7 @@ pub(crate) async fn record(
     shutdown: CancellationToken,
 ) -> Result<(), Infallible> {
     while let Some(Some(peer)) = shutdown.run_until_cancelled(refused.next()).await {
-        let record = audit_record(&service, peer);
+        let record = audit_record(&service, &peer);
         if let Err(error) = service.append_audit(vec![record]).await {
             tracing::warn!(error = &error as &dyn std::error::Error, "a refused peer cannot be recorded");
         }
@@ -59,20 +59,16 @@ pub(crate) async fn record(
     Ok(())
 }
 
-fn audit_record(service: &Service, peer: RefusedPeer) -> AuditRecord {
-    let name = match peer.untold {
-        0 => String::new(),
-        untold => format!("{untold} more before this one"),
-    };
+fn audit_record(service: &Service, peer: &RefusedPeer) -> AuditRecord {
     AuditRecord {
         id: AuditId::generate(&*service.clock, &*service.rng),
         occurred_at: service.clock.now(),
         service: "registry".to_owned(),
-        principal: peer.service.map(|service| format!("service:{service}")).unwrap_or_default(),
+        principal: peer.principal(),
         client_id: String::new(),
         action: "peer.refused".to_owned(),
-        target: if peer.method.is_empty() { "connection".to_owned() } else { peer.method },
-        name,
+        target: peer.target().to_owned(),
+        name: peer.name(),
         outcome: Outcome::Denied,
         reason: peer.reason.to_owned(),
         correlation_id: String::new(),
@@ -80,7 +76,7 @@ fn audit_record(service: &Service, peer: RefusedPeer) -> AuditRecord {
         duration_ms: 0,
         request_bytes: 0,
         response_bytes: 0,
-        peer: peer.address.map(|address| address.to_string()).unwrap_or_default(),
+        peer: peer.peer(),
     }
     .cleaned()
 }
