@@ -8,7 +8,7 @@ import pytest
 import programs
 from cloudformation import ECS, Stack
 from rendering import GRAPH, SERVICES
-from test_network import ADMIN, EDGES, INTERNAL, OUTSIDE, PUBLIC, STORES
+from test_network import EDGES, INTERNAL, OUTSIDE, PUBLIC, STORES
 
 ARN = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:"
 NETWORK = Stack("network.yaml", "portico-network", S3PrefixList="pl-1")
@@ -24,6 +24,7 @@ def service(name):
         Service=name,
         Images="registry.example.org/portico",
         Version="1.2.3",
+        FilesImage="registry.example.org/portico/busybox:1.37.0",
         PublicOrigin="https://portico.example.org",
         KeyRing=f"{ARN}keys",
         Identity=f"{ARN}{name}",
@@ -94,13 +95,45 @@ def test_s3_60_secrets_come_by_reference_and_only_those_that_are_needed(name):
     read = {s["ValueFrom"].split("::")[0].removeprefix(ARN).split(":")[0] for c in containers(name).values() for s in c.get("Secrets", [])}
     expected = {"keys", name, "redis"} | ({"own", "other", "database-ca", "administrator"} if name in DATABASE else set())
     assert read == expected
-    policy = STACKS[name].one("AWS::IAM::Role")["Policies"][0]["PolicyDocument"]["Statement"][0]
-    assert {arn.removeprefix(ARN) for arn in policy["Resource"]} == expected
+    role = STACKS[name].one("AWS::IAM::Role")
+    (secrets,) = [s for p in role["Policies"] if p["PolicyName"] == "secrets" for s in p["PolicyDocument"]["Statement"]]
+    assert secrets["Action"] == "secretsmanager:GetSecretValue"
+    assert {arn.removeprefix(ARN) for arn in secrets["Resource"]} == expected
     for container in containers(name).values():
         for variable in container.get("Environment", []):
             assert not re.search("PASSWORD|SECRET|URL$|KEY_RING", variable["Name"]), variable
     service_secrets = {s["Name"] for s in containers(name)["service"]["Secrets"]}
     assert "PORTICO_ADMINISTRATOR__PASSWORD" not in service_secrets
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_what_starts_a_task_may_do_what_that_takes_and_no_more(name):
+    role = STACKS[name].one("AWS::IAM::Role")
+    assert "ManagedPolicyArns" not in role
+    statements = [s for p in role["Policies"] for s in p["PolicyDocument"]["Statement"]]
+    actions = {a for s in statements for a in ([s["Action"]] if isinstance(s["Action"], str) else s["Action"])}
+    assert actions == {
+        "ecr:GetAuthorizationToken",
+        "ecr:BatchCheckLayerAvailability",
+        "ecr:BatchGetImage",
+        "ecr:GetDownloadUrlForLayer",
+        "logs:CreateLogStream",
+        "logs:PutLogEvents",
+        "secretsmanager:GetSecretValue",
+    }
+    # The only one that AWS gives for everything or for nothing.
+    assert [s["Action"] for s in statements if s["Resource"] == "*"] == ["ecr:GetAuthorizationToken"]
+
+
+def test_the_registrys_tasks_start_without_anything_from_outside_the_vpc():
+    reached = {
+        r.get("DestinationPrefixListId") or r.get("DestinationSecurityGroupId")
+        for r in NETWORK.of("AWS::EC2::SecurityGroupEgress").values()
+        if r["GroupId"] == "<RegistryGroup>"
+    }
+    assert reached == {"pl-1", "<AuthServerGroup>", "<PostgresGroup>", "<RedisGroup>", "<EndpointsGroup>"}
+    # A default would be an image in somebody else's registry, which they cannot pull.
+    assert "Default" not in STACKS["registry"].template["Parameters"]["FilesImage"]
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -160,7 +193,7 @@ def test_s2_38_s3_60_security_groups_allow_the_edges_of_the_graph_and_none_more(
     expected |= {(s, store, ports[store]) for s, store in STORES if s != "migrator"}
     expected |= {(s, "endpoints", 443) for s in SERVICES}
     public = {s for s in SERVICES if GRAPH["services"][s].get("public")}
-    expected |= {("balancer", s, PUBLIC) for s in public} | {("balancer", s, ADMIN) for s in public}
+    expected |= {("balancer", s, PUBLIC) for s in public}
     assert rules("Egress", "DestinationSecurityGroupId") == expected
     assert {(b, a, port) for a, b, port in rules("Ingress", "SourceSecurityGroupId")} == expected
 
@@ -223,6 +256,8 @@ def test_s0_16_the_load_balancer_ends_tls_and_shares_one_origin_out():
     assert listeners[80]["DefaultActions"][0]["RedirectConfig"]["Protocol"] == "HTTPS"
     assert listeners[443]["Protocol"] == "HTTPS" and "TLS13" in listeners[443]["SslPolicy"]
     assert listeners[443]["DefaultActions"][0]["TargetGroupArn"] == "<GatewayTargets>"
+    # They are asked on the port that they serve: the admin port is closed to the load balancer.
+    assert not any("HealthCheckPort" in g for g in PLATFORM.of("AWS::ElasticLoadBalancingV2::TargetGroup").values())
     routes, priorities = {}, []
     for rule in PLATFORM.of("AWS::ElasticLoadBalancingV2::ListenerRule").values():
         priorities.append(rule["Priority"])
