@@ -58,14 +58,6 @@ use_portico() {
   origin=$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["origin"].rstrip("/"))' "$2")
 }
 
-portico() {
-  binary=$1
-  export PORTICO_READY_FILE=$work/ready.json
-  start portico "$binary" dev --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0 --data-dir "$work/data"
-  within 60 test -s "$work/ready.json" || { tail -n 20 "$work/portico.log" >&2; return 1; }
-  origin=$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["origin"].rstrip("/"))' "$work/ready.json")
-}
-
 portico() { "$binary" "$@"; }
 
 # until_usable ENDPOINT: until the gateway has heard of what was just registered.
