@@ -1,9 +1,9 @@
-#!/bin/sh
+#!/usr/bin/env bash
 # Lays out the root of an image: a program, the libraries that it is linked to, and what it reads at run time.
 #   rootfs.sh PROGRAM DIRECTORY
 # There is no shell, no package manager and nothing else to run in it. glibc comes along instead of being linked
 # statically, because name lookups of a static one load parts of it at run time and crash where they are missing.
-set -eu
+set -euo pipefail
 program=${1:?the program} root=${2:?the directory}
 [ ! -e "$root" ] || { echo "rootfs.sh: $root exists: remove it, or name another directory" >&2; exit 1; }
 umask 022

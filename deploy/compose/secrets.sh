@@ -1,7 +1,7 @@
-#!/bin/sh
+#!/usr/bin/env bash
 # Makes the secrets that compose.yaml mounts, once: secrets.sh [DIRECTORY]. What is there stays as it is.
 # The directory is closed to other users of this machine. The files are not: containers read them as other users.
-set -eu
+set -euo pipefail
 dir=${1:-$(dirname "$0")/secrets}
 mkdir -p "$dir"
 chmod 700 "$dir"
@@ -15,13 +15,17 @@ put() {
     chmod 644 "$dir/$1"
 }
 
-put postgres-password "$(random)"
+# By way of a variable: a failure within an argument would go unnoticed, and leave an empty password.
+password=$(random)
+put postgres-password "$password"
 put database-url "postgres://portico:$(cat "$dir/postgres-password")@postgres:5432/portico"
 [ -e "$dir/redis-url" ] || rm -f "$dir/redis-users"
-put redis-url "redis://portico:$(random)@redis:6379"
+password=$(random)
+put redis-url "redis://portico:$password@redis:6379"
 password=$(sed 's#^redis://portico:##;s#@.*##' "$dir/redis-url")
 # Without a password there is only the answer that the health check asks for.
 put redis-users "user default on nopass -@all +ping
 user portico on #$(printf %s "$password" | sha256sum | cut -d' ' -f1) ~portico:* &portico:* +@all -@admin -@dangerous"
-put administrator-password "$(random)"
+password=$(random)
+put administrator-password "$password"
 echo "The secrets are in $dir; the administrator's password is in administrator-password."

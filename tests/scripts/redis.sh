@@ -1,7 +1,7 @@
-#!/bin/sh
+#!/usr/bin/env bash
 # Starts and stops a private Redis for the tests: `redis.sh start | url | stop`.
 # `start` prints the URL and may be called again; on Debian and Ubuntu it installs the server if there is none.
-set -eu
+set -euo pipefail
 
 state=${PORTICO_TEST_REDIS_DIR:-${TMPDIR:-/tmp}/portico-test-redis-$(id -u)}
 
