@@ -10,7 +10,7 @@ local_platform=$root/deploy/local/local.py
 # Postgres runs as a user of its own, who has to get to its folder.
 dir=$(mktemp -d)
 chmod 755 "$dir"
-trap '"$local_platform" down --dir "$dir/platform" --purge >/dev/null; rm -rf "$dir"' EXIT
+trap '"$local_platform" down --dir "$dir/platform" --purge >/dev/null || true; rm -rf "$dir"' EXIT
 
 # Limits that scenarios in turn would reach together; each is tested where it is set.
 settings=(--set auth-server:auth_server.sign_ins_per_minute=10000)

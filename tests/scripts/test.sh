@@ -16,9 +16,15 @@ step "dependency rules" cargo deny --offline --log-level error --all-features ch
 step "clippy" cargo clippy --quiet --workspace --all-targets -- -D warnings
 [ "$what" = lint ] && exit 0
 
+# Servers of this run alone: whoever works on this machine meanwhile keeps theirs. Postgres may run as another user, who
+# has to get to its folder.
+servers=$(mktemp -d)
+chmod 755 "$servers"
+export PORTICO_TEST_POSTGRES_DIR=$servers/postgres PORTICO_TEST_REDIS_DIR=$servers/redis
 stop_servers() { # one even if the other does not stop
   tests/scripts/redis.sh stop || true
-  tests/scripts/postgres.sh stop
+  tests/scripts/postgres.sh stop || true
+  rm -rf "$servers"
 }
 trap stop_servers EXIT
 step "postgres" tests/scripts/postgres.sh start
