@@ -303,6 +303,16 @@ def test_the_notes_say_what_to_do_next():
     (notes,) = [text for path, text in files.items() if path.endswith("NOTES.txt")]
     for said in ["https://portico.example.org", "portico login", "networkPolicy.ingressFrom is empty", "trustedProxies is empty"]:
         assert said in notes
+    for name in ["metricsFrom", "telemetry.to"]:
+        assert name not in notes
+
+
+def test_the_notes_tell_what_the_policies_would_keep_from_working():
+    given = values("minimal", telemetry__otlpEndpoint="http://collector:4317", serviceMonitor__enabled=True)
+    files = helm_python.Chart.load(str(CHART)).render(given, name="portico", namespace="prod")
+    (notes,) = [text for path, text in files.items() if path.endswith("NOTES.txt")]
+    assert "networkPolicy.metricsFrom is empty" in notes
+    assert "networkPolicy.telemetry.to is empty: nothing reaches http://collector:4317" in notes
 
 
 def test_what_has_no_default_is_asked_for_at_once():
