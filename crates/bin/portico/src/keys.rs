@@ -47,6 +47,10 @@ struct RotateArguments {
     /// The key that signs tokens
     #[arg(long, group = "what")]
     signing: bool,
+    /// The keys before it may be known to others: nothing that they signed counts any more, and the new key signs at
+    /// once. Every access token in use ends; agents get new ones with their refresh tokens
+    #[arg(long, requires = "signing", conflicts_with = "sealing")]
+    withdraw: bool,
     /// The key of the ring that seals secrets; run it again if it was interrupted
     #[arg(long, group = "what", requires = "file")]
     sealing: bool,
@@ -75,6 +79,9 @@ pub(crate) async fn run(arguments: Arguments, ready_file: Option<&Path>, output:
         Verb::Rotate(RotateArguments { sealing: true, file: Some(file), settle, .. }) => {
             let rotation = sealing::Rotation { file, settle: Duration::from_secs(settle) };
             rotation.run(&Connection::find(ready_file)?, output).await
+        }
+        Verb::Rotate(RotateArguments { withdraw: true, .. }) => {
+            signing::withdraw(&Connection::find(ready_file)?, output).await
         }
         Verb::Rotate(_) => signing::rotate(&Connection::find(ready_file)?, output).await,
         Verb::Prune(PruneArguments { file, keep }) => {

@@ -17,6 +17,8 @@ pub struct Principal {
     pub roles: Vec<String>,
     /// The token's own name (`jti`).
     pub token_id: String,
+    /// The key that signed the token (`kid`).
+    pub key_id: String,
     /// The grant that the token came from.
     pub grant_id: Option<String>,
     /// When the token was issued.
@@ -33,7 +35,7 @@ impl Principal {
     }
 
     /// Takes over checked claims; `None` if a time is outside the calendar.
-    pub(crate) fn from_claims(claims: AccessTokenClaims) -> Option<Self> {
+    pub(crate) fn from_claims(claims: AccessTokenClaims, key_id: &str) -> Option<Self> {
         Some(Self {
             issued_at: DateTime::from_timestamp(claims.iat, 0)?,
             expires_at: DateTime::from_timestamp(claims.exp, 0)?,
@@ -42,6 +44,7 @@ impl Principal {
             scopes: claims.scope,
             roles: claims.roles,
             token_id: claims.jti,
+            key_id: key_id.to_owned(),
             grant_id: claims.grant_id,
         })
     }

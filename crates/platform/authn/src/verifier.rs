@@ -79,7 +79,7 @@ impl Verifier {
         }
         let (claims, key) = check_signature(&compact, &trust)?;
         let token_audience = claims.aud.clone();
-        let principal = check_claims(claims, &trust, audience, now)?;
+        let principal = check_claims((claims, &key), &trust, audience, now)?;
         let verified = Arc::new(Verified {
             principal: Arc::new(principal),
             audience: token_audience,
@@ -97,7 +97,9 @@ impl Verifier {
     pub fn check_again(&self, principal: &Principal) -> Result<(), TokenRejected> {
         let now = self.clock.now();
         let trust = self.trust.fresh(now, self.max_staleness)?;
-        check_current(principal, &trust, now)
+        check_current(principal, &trust, now)?;
+        // Last, for a key that was replaced leaves when its tokens have expired; sooner only if it was withdrawn.
+        trust.key(&principal.key_id).map(drop).ok_or(TokenRejected::KEY)
     }
 
     /// With a clock that is behind, tokens and revocations would count for longer than they should.
@@ -162,7 +164,7 @@ fn check_signature(
 /// Checks every claim of a token whose signature is good (RFC 9068 §4). Reading the claims has checked that `iss`,
 /// `sub`, `aud`, `exp`, `iat`, `jti` and `client_id` are there and have their types.
 fn check_claims(
-    claims: AccessTokenClaims,
+    (claims, key): (AccessTokenClaims, &TrustKey),
     trust: &TrustState,
     audience: &str,
     now: DateTime<Utc>,
@@ -183,7 +185,7 @@ fn check_claims(
     if ahead > LEEWAY_SECONDS {
         return Err(TokenRejected::NOT_YET_VALID.by(ahead));
     }
-    let principal = Principal::from_claims(claims).ok_or(TokenRejected::CLAIMS)?;
+    let principal = Principal::from_claims(claims, key.kid()).ok_or(TokenRejected::CLAIMS)?;
     check_current(&principal, trust, now)?;
     Ok(principal)
 }

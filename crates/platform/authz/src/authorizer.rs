@@ -107,6 +107,7 @@ mod tests {
             scopes: ScopeSet::default(),
             roles: vec![ROLE.to_owned()],
             token_id: "token".to_owned(),
+            key_id: String::new(),
             grant_id: None,
             issued_at: now,
             expires_at: now + TimeDelta::minutes(10),

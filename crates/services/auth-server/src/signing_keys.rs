@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use chrono::Duration;
+use chrono::{DateTime, Duration, Utc};
 use portico_clock::SharedClock;
 use portico_db::StoreError;
 use portico_ids::SharedRng;
@@ -17,7 +17,7 @@ use crate::domain::key_schedule::{self, KeyTimes};
 use crate::jws::{KeyFailure, SigningKey};
 use crate::store::change::Change;
 use crate::store::keys::{KeyRow, KeyStore};
-use crate::trust::key_item;
+use crate::trust::{key_item, key_removed};
 
 /// Why there is no usable signing key.
 #[derive(Debug, thiserror::Error)]
@@ -67,10 +67,11 @@ impl SigningKeys {
         Self { store, sealer, clock, rng, token_lifetime, loaded: ArcSwap::default() }
     }
 
-    /// Reads the keys again; those that are known already are not opened twice.
+    /// Reads the keys again; those that are known already are not opened twice. A key that cannot be opened fails this,
+    /// but keeps none that was withdrawn.
     pub(crate) async fn reload(&self) -> Result<(), KeyError> {
         let before = self.loaded.load_full();
-        let mut keys = Vec::new();
+        let (mut keys, mut failed) = (Vec::new(), None);
         for row in self.store.list().await? {
             let times = KeyTimes {
                 created_at: row.created_at,
@@ -79,11 +80,14 @@ impl SigningKeys {
             };
             match before.iter().find(|known| known.key.jwk().kid() == row.kid && known.times == times) {
                 Some(known) => keys.push(Arc::clone(known)),
-                None => keys.push(Arc::new(LoadedKey { key: self.open(&row)?, times })),
+                None => match self.open(&row) {
+                    Ok(key) => keys.push(Arc::new(LoadedKey { key, times })),
+                    Err(error) => failed = Some(error),
+                },
             }
         }
         self.loaded.store(Arc::new(keys));
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 
     fn open(&self, row: &KeyRow) -> Result<SigningKey, KeyError> {
@@ -109,17 +113,7 @@ impl SigningKeys {
         self.reload().await?;
         let now = self.clock.now();
         let newest = self.newest();
-        let (key, pkcs8) = SigningKey::generate()?;
-        let kid = key.jwk().kid().to_owned();
-        let row = KeyRow {
-            alg: "ES256".to_owned(),
-            public_jwk: jwk_json(key.jwk()),
-            private_sealed: self.sealer.seal(&aad(&kid), &pkcs8),
-            created_at: now,
-            activates_at: key_schedule::activates_at(now, newest.is_none()),
-            retires_at: None,
-            kid,
-        };
+        let row = self.generate(key_schedule::activates_at(now, newest.is_none()))?;
         let retires = key_schedule::retires_at(row.activates_at, self.token_lifetime);
         let mut writes = vec![key_item(&row.kid, &row.public_jwk, None)];
         let previous = newest.as_ref().map(|newest| newest.key.jwk());
@@ -130,6 +124,40 @@ impl SigningKeys {
         let change = Change::new(actor.entry(&*self.clock, &*self.rng, deed)).publish(writes);
         self.store.succeed(previous.map(|jwk| (jwk.kid(), retires)), &row, &change).await?;
         self.reload().await
+    }
+
+    /// Makes a key that signs at once, and withdraws every other one: nothing that they signed counts any more.
+    /// Verifiers may hear of a token of the new key before they hear of the key; that ends by itself.
+    pub(crate) async fn withdraw(&self, actor: &Actor) -> Result<Vec<String>, KeyError> {
+        let row = self.generate(self.clock.now())?;
+        let change = |withdrawn: &[String]| {
+            let successor = format!("{} signs now", row.kid);
+            let kids = withdrawn.join(" ");
+            let deed = Deed::done("key.withdraw", &kids, &successor);
+            let writes = withdrawn.iter().map(|kid| key_removed(kid));
+            Change::new(actor.entry(&*self.clock, &*self.rng, deed)).publish(writes).publish([key_item(
+                &row.kid,
+                &row.public_jwk,
+                None,
+            )])
+        };
+        let withdrawn = self.store.replace_all(&row, change).await?;
+        self.reload().await?;
+        Ok(withdrawn)
+    }
+
+    fn generate(&self, activates_at: DateTime<Utc>) -> Result<KeyRow, KeyError> {
+        let (key, pkcs8) = SigningKey::generate()?;
+        let kid = key.jwk().kid().to_owned();
+        Ok(KeyRow {
+            alg: "ES256".to_owned(),
+            public_jwk: jwk_json(key.jwk()),
+            private_sealed: self.sealer.seal(&aad(&kid), &pkcs8),
+            created_at: self.clock.now(),
+            activates_at,
+            retires_at: None,
+            kid,
+        })
     }
 
     fn newest(&self) -> Option<Arc<LoadedKey>> {

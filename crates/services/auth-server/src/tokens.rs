@@ -76,6 +76,7 @@ impl App {
             scopes: Scope::Mcp.into(),
             roles,
             token_id: String::new(),
+            key_id: String::new(),
             grant_id: None,
             issued_at: self.clock.now(),
             expires_at: self.clock.now(),

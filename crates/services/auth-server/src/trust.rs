@@ -33,6 +33,10 @@ pub(crate) fn key_item(kid: &str, jwk: &str, retires_at: Option<DateTime<Utc>>) 
     put(format!("key/{kid}"), Value::SigningKey(key), None, retires_at)
 }
 
+pub(crate) fn key_removed(kid: &str) -> TrustWrite {
+    TrustWrite::Remove(format!("key/{kid}"))
+}
+
 pub(crate) fn role_item(role: &Role) -> TrustWrite {
     let item = TrustRole {
         id: role.id.to_string(),

@@ -33,12 +33,12 @@ pub(crate) async fn look(
     check: ReadinessCheck,
     shutdown: CancellationToken,
 ) -> Result<(), Infallible> {
-    let mut keys_at = app.trust.seen();
+    // Keys may have changed between the first reading of them and that of the trust.
+    let mut keys_at = 0;
     let mut answered_at = Instant::now();
     while shutdown.run_until_cancelled(sleep(LOOK_EVERY)).await.is_some() {
         let asked = timeout(ANSWER_WITHIN, app.trust.refresh()).await;
         if let Ok(Ok(())) = asked {
-            check.ready();
             answered_at = Instant::now();
         } else {
             check.not_ready("the database does not answer");
@@ -57,6 +57,11 @@ pub(crate) async fn look(
                 Ok(()) => keys_at = seen,
                 Err(error) => tracing::error!(error = &error as &dyn Error, "signing keys cannot be read"),
             }
+        }
+        if app.keys.active().is_some() {
+            check.ready();
+        } else {
+            check.not_ready("no signing key can be opened: see that this replica reads the newest key ring");
         }
     }
     Ok(())

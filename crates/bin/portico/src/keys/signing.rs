@@ -11,7 +11,8 @@ use crate::output::Output;
 
 pub(super) async fn rotate(connection: &Connection, output: Output) -> Result<()> {
     let api = connection.api().await?;
-    let answer = api.signing_keys().rotate_signing_keys(RotateSigningKeysRequest {}).await?.into_inner();
+    let request = RotateSigningKeysRequest { withdraw: false };
+    let answer = api.signing_keys().rotate_signing_keys(request).await?.into_inner();
     let key = answer.key.context("the auth-server answered without the key")?;
     output.value(&json!({ "kid": key.kid, "active": key.active }), || {
         let when = if key.active {
@@ -22,6 +23,23 @@ pub(super) async fn rotate(connection: &Connection, output: Output) -> Result<()
         format!(
             "{} {when}\nthe key before it stays published until the last token that it signed has expired",
             key.kid
+        )
+    });
+    Ok(())
+}
+
+/// Ends the keys before the new one. It is not asked twice: who needs this has no time, and what it costs heals itself.
+pub(super) async fn withdraw(connection: &Connection, output: Output) -> Result<()> {
+    let api = connection.api().await?;
+    let request = RotateSigningKeysRequest { withdraw: true };
+    let answer = api.signing_keys().rotate_signing_keys(request).await?.into_inner();
+    let key = answer.key.context("the auth-server answered without the key")?;
+    output.value(&json!({ "kid": key.kid, "active": key.active, "withdrawn": answer.withdrawn }), || {
+        format!(
+            "{} signs now\nwithdrawn: {}\nevery access token from before ends within 5 s, everywhere: agents get new \
+             ones with their refresh tokens",
+            key.kid,
+            answer.withdrawn.join(", ")
         )
     });
     Ok(())

@@ -33,6 +33,7 @@ fn principal() -> Principal {
         scopes: ScopeSet::EMPTY,
         roles: Vec::new(),
         token_id: "t".to_owned(),
+        key_id: String::new(),
         grant_id: Some("g".to_owned()),
         issued_at: now(),
         expires_at: now(),

@@ -446,6 +446,17 @@ fn rs_28_a_key_that_is_gone_no_longer_verifies_what_is_cached() {
 }
 
 #[test]
+fn rs_26_the_withdrawal_of_a_key_ends_streams_and_its_retirement_none_that_outlived_its_token() {
+    let world = World::new();
+    let principal = world.verifier.verify(&world.token(), MCP).unwrap();
+    assert_eq!(world.verifier.check_again(&principal), Ok(()));
+    world.issuer.retire_key();
+    assert_eq!(world.verifier.check_again(&principal), Err(TokenRejected::KEY));
+    world.advance(700);
+    assert_eq!(world.verifier.check_again(&principal), Err(TokenRejected::EXPIRED));
+}
+
+#[test]
 fn rs_23_a_change_of_the_issuer_reaches_what_is_cached() {
     let world = World::new();
     let token = world.token();

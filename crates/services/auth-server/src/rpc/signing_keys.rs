@@ -23,9 +23,13 @@ impl SigningKeyService for Rpc {
         &self,
         request: Request<proto::RotateSigningKeysRequest>,
     ) -> Result<Response<proto::RotateSigningKeysResponse>, Status> {
-        let (call, _) = self.enter(request)?;
-        let outcome = rotate(&self.app, &call).await;
-        self.answer(&call, ("key.rotate", ""), outcome).await
+        let (call, message) = self.enter(request)?;
+        let (action, outcome) = if message.withdraw {
+            ("key.withdraw", withdraw(&self.app, &call).await)
+        } else {
+            ("key.rotate", rotate(&self.app, &call).await)
+        };
+        self.answer(&call, (action, ""), outcome).await
     }
 
     async fn list_signing_keys(
@@ -46,8 +50,20 @@ async fn rotate(app: &App, call: &Call) -> Result<proto::RotateSigningKeysRespon
     }
     app.keys.rotate(&call.actor).await?;
     app.spread().await;
-    let newest = app.keys.published().into_iter().find(|key| key.times.retires_at.is_none());
-    Ok(proto::RotateSigningKeysResponse { key: newest.map(|key| message(app, &key)) })
+    Ok(proto::RotateSigningKeysResponse { key: newest(app), withdrawn: Vec::new() })
+}
+
+async fn withdraw(app: &App, call: &Call) -> Result<proto::RotateSigningKeysResponse, RpcError> {
+    call.allow(app, Action::KeyCreate)?;
+    call.allow(app, Action::KeyDelete)?;
+    let withdrawn = app.keys.withdraw(&call.actor).await?;
+    app.spread().await;
+    Ok(proto::RotateSigningKeysResponse { key: newest(app), withdrawn })
+}
+
+fn newest(app: &App) -> Option<proto::SigningKey> {
+    let newest = app.keys.published().into_iter().find(|key| key.times.retires_at.is_none())?;
+    Some(message(app, &newest))
 }
 
 fn list(app: &App, call: &Call) -> Result<proto::ListSigningKeysResponse, RpcError> {

@@ -1,7 +1,7 @@
 //! Signing keys; the private half is sealed.
 
 use chrono::{DateTime, Utc};
-use portico_db::{Db, StoreError, on_db, on_tx, read, revision};
+use portico_db::{Db, StoreError, Tx, on_db, on_tx, read, revision};
 
 use super::change::Change;
 use super::row::record;
@@ -50,8 +50,6 @@ impl KeyStore {
     ) -> Result<bool, StoreError> {
         const NEWEST: &str = "SELECT kid FROM signing_keys WHERE retires_at IS NULL";
         const RETIRE: &str = "UPDATE signing_keys SET retires_at = $2 WHERE kid = $1";
-        const INSERT: &str = "INSERT INTO signing_keys (kid, alg, public_jwk, private_sealed, created_at, activates_at) \
-             VALUES ($1, $2, $3, $4, $5, $6)";
         let mut tx = self.db.begin_write().await?;
         // The revision's row lock makes this the only rotation under way.
         let revision = revision::take(&mut tx).await?;
@@ -63,17 +61,45 @@ impl KeyStore {
         if let Some((kid, at)) = previous {
             on_tx!(&mut tx, conn => sqlx::query(RETIRE).bind(kid).bind(at).execute(conn).await?.rows_affected());
         }
-        on_tx!(&mut tx, conn => sqlx::query(INSERT)
-            .bind(&key.kid)
-            .bind(&key.alg)
-            .bind(&key.public_jwk)
-            .bind(&key.private_sealed)
-            .bind(key.created_at)
-            .bind(key.activates_at)
+        key.insert(&mut tx).await?;
+        change.commit(tx, revision).await?;
+        Ok(true)
+    }
+
+    /// Puts a key in the place of all that there are, also of those that another rotation has just made; returns the
+    /// names of those that went. The change is told these names.
+    pub(crate) async fn replace_all(
+        &self,
+        key: &KeyRow,
+        change: impl FnOnce(&[String]) -> Change + Send,
+    ) -> Result<Vec<String>, StoreError> {
+        const KIDS: &str = "SELECT kid FROM signing_keys ORDER BY created_at, kid";
+        const REMOVE: &str = "DELETE FROM signing_keys";
+        let mut tx = self.db.begin_write().await?;
+        // The revision's row lock makes this the only rotation under way.
+        let revision = revision::take(&mut tx).await?;
+        let gone: Vec<String> = on_tx!(&mut tx, conn => sqlx::query_scalar(KIDS).fetch_all(conn).await?);
+        on_tx!(&mut tx, conn => sqlx::query(REMOVE).execute(conn).await?.rows_affected());
+        key.insert(&mut tx).await?;
+        change(&gone).commit(tx, revision).await?;
+        Ok(gone)
+    }
+}
+
+impl KeyRow {
+    async fn insert(&self, tx: &mut Tx) -> Result<(), StoreError> {
+        const SQL: &str = "INSERT INTO signing_keys (kid, alg, public_jwk, private_sealed, created_at, activates_at) \
+             VALUES ($1, $2, $3, $4, $5, $6)";
+        on_tx!(tx, conn => sqlx::query(SQL)
+            .bind(&self.kid)
+            .bind(&self.alg)
+            .bind(&self.public_jwk)
+            .bind(&self.private_sealed)
+            .bind(self.created_at)
+            .bind(self.activates_at)
             .execute(conn)
             .await?
             .rows_affected());
-        change.commit(tx, revision).await?;
-        Ok(true)
+        Ok(())
     }
 }

@@ -371,6 +371,36 @@ async fn one_signing_key_succeeds_another_once() {
 }
 
 #[tokio::test]
+async fn s0_29_a_key_that_replaces_all_leaves_no_other_one_behind() {
+    on_every_database(|stores, _| async move {
+        let key = |kid: &str| KeyRow {
+            kid: kid.into(),
+            alg: "ES256".into(),
+            public_jwk: "{}".into(),
+            private_sealed: vec![1],
+            created_at: at(0),
+            activates_at: at(0),
+            retires_at: None,
+        };
+        let published = |id: u128, kid: &str| change(id).publish([crate::trust::key_item(kid, "{}", None)]);
+        assert!(stores.keys.succeed(None, &key("one"), &published(1, "one")).await.unwrap());
+        let two = published(2, "two");
+        assert!(stores.keys.succeed(Some(("one", at(60))), &key("two"), &two).await.unwrap());
+        let withdrawn =
+            |kids: &[String]| change(3).publish(kids.iter().map(|kid| crate::trust::key_removed(kid)));
+        let gone = stores.keys.replace_all(&key("three"), withdrawn).await.unwrap();
+        assert_eq!(gone, ["one", "two"]);
+        let left: Vec<_> = stores.keys.list().await.unwrap().into_iter().map(|row| row.kid).collect();
+        assert_eq!(left, ["three"]);
+        let told = stores.trust.changes(None).await.unwrap().rows;
+        assert!(told.iter().all(|row| !row.key.starts_with("key/")), "{told:?}");
+        // A rotation that began before it is not done after it.
+        assert!(!stores.keys.succeed(Some(("two", at(60))), &key("four"), &change(4)).await.unwrap());
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_has_expired_is_swept_and_what_lives_stays() {
     on_every_database(|stores, _| async move {
         let (user, _) = people(&stores).await;

@@ -119,7 +119,8 @@ async fn a_rotated_key_signs_later_and_the_old_one_stays_published() {
         let list = proto::ListSigningKeysRequest {};
         let before = root.keys.list_signing_keys(list).await.unwrap().into_inner().keys;
         assert_eq!((before.len(), before[0].active), (1, true));
-        let rotated = root.keys.rotate_signing_keys(proto::RotateSigningKeysRequest {}).await.unwrap();
+        let rotated =
+            root.keys.rotate_signing_keys(proto::RotateSigningKeysRequest::default()).await.unwrap();
         let new = rotated.into_inner().key.unwrap();
         assert!(!new.active, "{}: verifiers may not know it yet", fixture.label);
         let record = fixture.last_record("key.rotate").await.unwrap();
@@ -134,12 +135,69 @@ async fn a_rotated_key_signs_later_and_the_old_one_stays_published() {
 }
 
 #[tokio::test]
+async fn s0_29_a_withdrawn_key_is_gone_at_once_and_the_record_names_it() {
+    for fixture in Fixture::all().await {
+        let mut root = fixture.administrator().await;
+        // One that was rotated before may be the one that is known.
+        root.keys.rotate_signing_keys(proto::RotateSigningKeysRequest::default()).await.unwrap();
+        let list = proto::ListSigningKeysRequest {};
+        let before = root.keys.list_signing_keys(list).await.unwrap().into_inner().keys;
+        let before: Vec<String> = before.into_iter().map(|key| key.kid).collect();
+        let old = fixture.token(&fixture.root, "admin").await;
+        assert!(fixture.counts(&old));
+        let withdraw = proto::RotateSigningKeysRequest { withdraw: true };
+        let answer = root.keys.rotate_signing_keys(withdraw).await.unwrap().into_inner();
+        let new = answer.key.unwrap();
+        assert!(new.active && new.retires_at.is_none(), "{}: it signs at once", fixture.label);
+        assert_eq!(answer.withdrawn, before, "{}", fixture.label);
+        assert!(!fixture.counts(&old), "{}", fixture.label);
+        refused(root.keys.list_signing_keys(list).await, Code::Unauthenticated, "token_key_unknown");
+
+        let mut root = fixture.administrator().await;
+        let keys = root.keys.list_signing_keys(list).await.unwrap().into_inner().keys;
+        assert_eq!(keys, std::slice::from_ref(&new), "{}", fixture.label);
+        let record = fixture.last_record("key.withdraw").await.unwrap();
+        assert_eq!(record.target, before.join(" "), "{}", fixture.label);
+        assert_eq!(record.name, format!("{} signs now", new.kid), "{}", fixture.label);
+        assert_eq!(record.principal, fixture.root.to_string(), "{}", fixture.label);
+    }
+}
+
+#[tokio::test]
+async fn who_may_rotate_keys_may_not_therefore_withdraw_them() {
+    let fixture = Fixture::new().await;
+    let mut root = fixture.administrator().await;
+    root.role("rotator", &["key.create", "key.read"]).await;
+    let (_, mut rotator) = fixture.person("rita", &["rotator"]).await;
+    let withdraw = proto::RotateSigningKeysRequest { withdraw: true };
+    refused(rotator.keys.rotate_signing_keys(withdraw).await, Code::PermissionDenied, "no_permission");
+    let record = fixture.last_record("key.withdraw").await.unwrap();
+    assert_eq!((record.outcome.as_str(), record.reason.as_str()), ("denied", "no_permission"));
+    rotator.keys.rotate_signing_keys(proto::RotateSigningKeysRequest::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_key_that_cannot_be_opened_keeps_none_that_was_withdrawn() {
+    let fixture = Fixture::new().await;
+    let mut root = fixture.administrator().await;
+    let other = fixture.replica().await;
+    let withdraw = proto::RotateSigningKeysRequest { withdraw: true };
+    root.keys.rotate_signing_keys(withdraw).await.unwrap();
+    fixture.spoil_signing_keys().await;
+    let app = other.server.app();
+    assert!(app.keys.active().is_some(), "it has not looked yet");
+    app.keys.reload().await.unwrap_err();
+    assert!(app.keys.active().is_none() && app.keys.jwks().keys.is_empty());
+    other.stop().await;
+}
+
+#[tokio::test]
 async fn keys_are_not_rotated_faster_than_verifiers_can_follow() {
     let fixture = Fixture::new().await;
     let mut root = fixture.administrator().await;
     for _ in 1..32 {
-        root.keys.rotate_signing_keys(proto::RotateSigningKeysRequest {}).await.unwrap();
+        root.keys.rotate_signing_keys(proto::RotateSigningKeysRequest::default()).await.unwrap();
     }
-    let outcome = root.keys.rotate_signing_keys(proto::RotateSigningKeysRequest {}).await;
+    let outcome = root.keys.rotate_signing_keys(proto::RotateSigningKeysRequest::default()).await;
     refused(outcome, Code::FailedPrecondition, "too_many_keys");
 }

@@ -237,6 +237,18 @@ impl Fixture {
         self.app.stores.audit.newest(&filter, 1).await.unwrap().pop()
     }
 
+    /// Leaves signing keys that no replica can open.
+    pub(super) async fn spoil_signing_keys(&self) {
+        const SQL: &str = "UPDATE signing_keys SET private_sealed = $1";
+        let spoil = async || {
+            portico_db::on_db!(&self.ground.db, pool => {
+                sqlx::query(SQL).bind(&[0_u8][..]).execute(pool).await?.rows_affected()
+            });
+            Ok::<_, sqlx::Error>(())
+        };
+        spoil().await.unwrap();
+    }
+
     pub(super) async fn stop(&self) {
         self.tasks.trigger_shutdown();
         self.tasks.wait(Duration::from_secs(5)).await;

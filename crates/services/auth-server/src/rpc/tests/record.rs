@@ -32,7 +32,7 @@ async fn s2_39_every_change_leaves_one_record_of_who_did_what() {
         root.grants.delete_grant(proto::DeleteGrantRequest { id: grant.id }).await.unwrap();
         let request = proto::SetPasswordRequest { id: user.id.clone(), password: String::new() };
         root.users.set_password(request).await.unwrap();
-        root.keys.rotate_signing_keys(proto::RotateSigningKeysRequest {}).await.unwrap();
+        root.keys.rotate_signing_keys(proto::RotateSigningKeysRequest::default()).await.unwrap();
         root.users.delete_user(proto::DeleteUserRequest { id: user.id.clone() }).await.unwrap();
 
         let rows = fixture.app.stores.audit.after(before.seq, &AuditFilter::default(), 100).await.unwrap();

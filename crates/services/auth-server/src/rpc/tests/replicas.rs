@@ -104,6 +104,39 @@ async fn rs_27_a_disabled_user_and_a_revoked_grant_stop_at_the_followers_of_ever
 }
 
 #[tokio::test]
+async fn s0_29_a_withdrawn_signing_key_stops_at_the_followers_of_every_replica_in_time() {
+    for fixture in Fixture::all().await {
+        let other = fixture.replica().await;
+        fixture.server.spawn_tasks(&fixture.tasks);
+        other.server.spawn_tasks(&other.tasks);
+        let followers =
+            [Follower::of(&fixture.routes, &fixture).await, Follower::of(&other.routes, &fixture).await];
+        let old = fixture.token(&fixture.root, "admin").await;
+        assert!(followers.iter().all(|follower| follower.counts(&old)), "{}", fixture.label);
+        let mut root = Clients::of(&fixture.routes, As::Token(old.clone()));
+        let withdraw = proto::RotateSigningKeysRequest { withdraw: true };
+        let new = root.keys.rotate_signing_keys(withdraw).await.unwrap().into_inner().key.unwrap();
+        let [one, two] = &followers;
+        let (one, two) = tokio::join!(one.until_refused(&old), two.until_refused(&old));
+        assert!(one.max(two) < PROMPT, "{}: {one:?} {two:?}", fixture.label);
+        // The other replica signs with the new key as well, and publishes no other one.
+        let keys = &other.server.app().keys;
+        until("the new key signs", async || {
+            keys.active().is_some_and(|active| active.key.jwk().kid() == new.kid)
+                && keys.jwks().keys.len() == 1
+        })
+        .await;
+        let fresh = fixture.token(&fixture.root, "admin").await;
+        until("its tokens count", async || followers.iter().all(|follower| follower.counts(&fresh))).await;
+        for follower in followers {
+            follower.stop().await;
+        }
+        other.stop().await;
+        fixture.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn s0_26_a_create_that_is_repeated_at_the_other_replica_is_done_once() {
     for fixture in Fixture::all().await {
         let other = fixture.replica().await;
