@@ -94,8 +94,8 @@ pub use db::{BeginWrite, Conn, Db, Tx};
 pub use duty::Duty;
 pub use error::StoreError;
 pub use migrate::{
-    MigrateError, Migrated, Migration, Schema, SchemaMismatch, TABLES_POSTGRES, TABLES_SQLITE, check_schema,
-    migrate,
+    Fit, MIGRATION_TABLES, MigrateError, Migrated, Migration, Schema, SchemaMismatch, TABLES_POSTGRES,
+    TABLES_SQLITE, check_compatible, check_schema, migrate,
 };
 pub use page::{InvalidPageToken, PageToken};
 pub use retention::removable_before;

@@ -11,7 +11,11 @@ use sqlx::{
 };
 use tokio::time::Instant;
 
-use crate::{BeginWrite, Db, StoreError, on_db};
+use crate::{BeginWrite, Db, StoreError};
+
+mod check;
+
+pub use check::{Fit, SchemaMismatch, check_compatible, check_schema};
 
 /// The tables `revision`, `outbox` and `idempotency` for Postgres: a service's first migration, or a part of it.
 pub const TABLES_POSTGRES: &str = include_str!("../sql/postgres.sql");
@@ -20,6 +24,10 @@ pub const TABLES_SQLITE: &str = include_str!("../sql/sqlite.sql");
 
 /// Where sqlx keeps the history, in each service's own schema.
 const HISTORY: &str = "_sqlx_migrations";
+/// Which programs can work on the tables, beside the history.
+const COMPATIBLE: &str = "compatible_from";
+/// The tables that migrating makes for itself: a restored database gets them from its own migrations.
+pub const MIGRATION_TABLES: [&str; 2] = [HISTORY, COMPATIBLE];
 /// The oldest Postgres that is supported.
 const OLDEST_POSTGRES: i32 = 15;
 /// How long one migrator waits for another one.
@@ -54,6 +62,9 @@ pub struct Migration {
     pub name: &'static str,
     /// Any number of statements; they run inside one transaction with all the others that are missing.
     pub sql: &'static str,
+    /// Whether programs that know nothing of this step can no longer work on the tables. While a release replaces
+    /// another one, programs of both run: a step that only adds what they may leave alone is not breaking.
+    pub breaking: bool,
 }
 
 /// What a migration run did.
@@ -146,106 +157,19 @@ impl MigrateError {
     }
 }
 
-/// Why this program cannot work on a schema as it is.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SchemaMismatch {
-    /// The database lacks migrations that this program needs.
-    #[error(
-        "the database schema `{schema}` has version {found}, this program needs {known}: run the migrator of this \
-         release first"
-    )]
-    Older {
-        /// Whose tables.
-        schema: &'static str,
-        /// The version that the database has.
-        found: i64,
-        /// The version that this program needs.
-        known: i64,
-    },
-    /// A newer release migrated this database.
-    #[error(
-        "the database schema `{schema}` has version {found}, newer than this program knows ({known}): this binary is \
-         too old, run the release that migrated the database, or a newer one"
-    )]
-    Newer {
-        /// Whose tables.
-        schema: &'static str,
-        /// The version that the database has.
-        found: i64,
-        /// The newest version that this program has.
-        known: i64,
-    },
-    /// A migration was applied with another text.
-    #[error(
-        "migration {version} of schema `{schema}` was applied with another text than this program has: \
-         run an official release, or restore the database from a backup"
-    )]
-    Altered {
-        /// Whose tables.
-        schema: &'static str,
-        /// Which migration.
-        version: i64,
-    },
-    /// The history cannot be read now.
-    #[error("the version of the database schema `{schema}` cannot be read")]
-    Unreadable {
-        /// Whose tables.
-        schema: &'static str,
-        /// What went wrong; waiting helps if it is [`StoreError::Unavailable`].
-        #[source]
-        source: StoreError,
-    },
-}
-
 /// Applies what is missing, all of it or nothing.
 ///
-/// Two migrators at once are safe: the second waits for the first and then finds nothing to do.
+/// Two migrators at once are safe: the second waits for the first and then finds nothing to do. So does the migrator of an
+/// older release that finds tables with which its programs can live.
 pub async fn migrate(db: &Db, schema: &Schema) -> Result<Migrated, MigrateError> {
     let run = Run { schema: schema.name, known: schema.for_driver(db) };
+    if let Ok(Fit::Newer { found }) = check_compatible(db, schema).await {
+        return Ok(Migrated { version: found, applied: Vec::new() });
+    }
     match db {
         Db::Postgres(pool) => run.postgres(pool).await,
         Db::Sqlite(pool) => run.sqlite(pool).await,
     }
-}
-
-/// Checks that the tables are those that this program was written for, without changing anything: for services,
-/// which leave migrating to the migrator.
-pub async fn check_schema(db: &Db, schema: &Schema) -> Result<(), SchemaMismatch> {
-    let run = Run { schema: schema.name, known: schema.for_driver(db) };
-    let unreadable = |source| SchemaMismatch::Unreadable { schema: run.schema, source };
-    let applied = on_db!(db, pool => {
-        let mut conn = pool.acquire().await.map_err(|error| unreadable(error.into()))?;
-        // A schema that was never migrated has no history table; reading it would only say so less clearly.
-        match conn.list_applied_migrations(HISTORY).await {
-            Ok(applied) => applied,
-            Err(SqlxMigrateError::Execute(error)) if is_missing_table(&error) => Vec::new(),
-            Err(SqlxMigrateError::Execute(error)) => return Err(unreadable(error.into())),
-            Err(error) => return Err(unreadable(sqlx::Error::Migrate(Box::new(error)).into())),
-        }
-    });
-    let found = applied.iter().map(|m| m.version).max().unwrap_or(0);
-    let (schema, known) = (run.schema, run.newest());
-    if found > known {
-        return Err(SchemaMismatch::Newer { schema, found, known });
-    }
-    if found < known {
-        return Err(SchemaMismatch::Older { schema, found, known });
-    }
-    let differs = |migration: &&SqlxMigration| {
-        !applied.iter().any(|a| a.version == migration.version && a.checksum == migration.checksum)
-    };
-    match run.migrator().iter().find(differs) {
-        Some(migration) => Err(SchemaMismatch::Altered { schema, version: migration.version }),
-        None => Ok(()),
-    }
-}
-
-fn is_missing_table(error: &sqlx::Error) -> bool {
-    error.as_database_error().is_some_and(|e| {
-        // 42P01 is an undefined table (PostgreSQL Appendix A); SQLite has only a text for it.
-        e.code().as_deref() == Some("42P01") || e.message().starts_with("no such table")
-    })
 }
 
 struct Run {
@@ -287,6 +211,7 @@ impl Run {
             sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut *tx).await.map_err(store)?;
         }
         let migrated = self.run(&mut *tx).await?;
+        sqlx::raw_sql(AssertSqlSafe(self.note_compatible())).execute(&mut *tx).await.map_err(store)?;
         tx.commit().await.map_err(store)?;
         Ok(migrated)
     }
@@ -302,7 +227,9 @@ impl Run {
             }
         };
         let migrated = self.run(&mut *tx).await?;
-        tx.commit().await.map_err(|e| self.store(e))?;
+        let store = |e| self.store(e);
+        sqlx::raw_sql(AssertSqlSafe(self.note_compatible())).execute(&mut *tx).await.map_err(store)?;
+        tx.commit().await.map_err(store)?;
         Ok(migrated)
     }
 
@@ -328,6 +255,15 @@ impl Run {
         // The transaction around the whole run is the lock: sqlx has none for SQLite.
         migrator.set_locking(false);
         migrator
+    }
+
+    /// Leaves word for older programs: from which version on they can work on these tables.
+    fn note_compatible(&self) -> String {
+        let oldest = self.known.iter().filter(|m| m.breaking).map(|m| m.version).max().unwrap_or(0);
+        format!(
+            "CREATE TABLE IF NOT EXISTS {COMPATIBLE} (id integer PRIMARY KEY CHECK (id = 1), version bigint NOT NULL);
+             DELETE FROM {COMPATIBLE}; INSERT INTO {COMPATIBLE} (id, version) VALUES (1, {oldest})"
+        )
     }
 
     fn newest(&self) -> i64 {

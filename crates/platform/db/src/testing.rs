@@ -71,8 +71,8 @@ pub async fn empty_databases(schema: &Schema) -> Vec<(&'static str, Db, Schema, 
 pub fn schema_with(postgres: &'static str, sqlite: &'static str) -> Schema {
     let steps = |tables, sql| -> &'static [Migration] {
         vec![
-            Migration { version: 1, name: "platform", sql: tables },
-            Migration { version: 2, name: "service", sql },
+            Migration { version: 1, name: "platform", sql: tables, breaking: true },
+            Migration { version: 2, name: "service", sql, breaking: true },
         ]
         .leak()
     };

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use portico_db::{
-    Db, DbSettings, Schema, SchemaMismatch, Wait, WaitError, check_schema, revision, wait_for_database,
+    Db, DbSettings, Schema, SchemaMismatch, Wait, WaitError, check_compatible, revision, wait_for_database,
 };
 use portico_process::ReadinessCheck;
 use secrecy::ExposeSecret as _;
@@ -49,7 +49,7 @@ pub fn check_database(problems: &mut Problems, key: &str, settings: DbSettings) 
     Some(settings)
 }
 
-/// Waits for the database and checks that its schema is the one that this program knows: migrating is the migrator's.
+/// Waits for the database and checks that this program can work on its tables: migrating is the migrator's.
 ///
 /// The check `database` follows whether it answers.
 pub async fn database(
@@ -64,7 +64,7 @@ pub async fn database(
     let db = wait_for_database(settings, schema, &wait)
         .await
         .map_err(|source| DatabaseError::Open { schema: schema.name, source: Box::new(source) })?;
-    check_schema(&db, schema).await?;
+    check_compatible(&db, schema).await?;
     check.ready();
     let shutdown = ground.tasks.shutdown_token();
     ground.tasks.spawn::<_, Infallible>("database.look", {

@@ -10,21 +10,25 @@ static SCHEMA: Schema = Schema {
             version: 1,
             name: "initial",
             sql: include_str!("../../../../migrations/auth-server/postgres/0001_initial.sql"),
+            breaking: true,
         },
         Migration {
             version: 2,
             name: "audit retention",
             sql: include_str!("../../../../migrations/auth-server/postgres/0002_audit_retention.sql"),
+            breaking: false,
         },
         Migration {
             version: 3,
             name: "service account seeds",
             sql: include_str!("../../../../migrations/auth-server/postgres/0003_service_account_seeds.sql"),
+            breaking: false,
         },
         Migration {
             version: 4,
             name: "audit clocks",
             sql: include_str!("../../../../migrations/auth-server/postgres/0004_audit_clocks.sql"),
+            breaking: false,
         },
     ],
     sqlite: &[
@@ -32,21 +36,25 @@ static SCHEMA: Schema = Schema {
             version: 1,
             name: "initial",
             sql: include_str!("../../../../migrations/auth-server/sqlite/0001_initial.sql"),
+            breaking: true,
         },
         Migration {
             version: 2,
             name: "audit retention",
             sql: include_str!("../../../../migrations/auth-server/sqlite/0002_audit_retention.sql"),
+            breaking: false,
         },
         Migration {
             version: 3,
             name: "service account seeds",
             sql: include_str!("../../../../migrations/auth-server/sqlite/0003_service_account_seeds.sql"),
+            breaking: false,
         },
         Migration {
             version: 4,
             name: "audit clocks",
             sql: include_str!("../../../../migrations/auth-server/sqlite/0004_audit_clocks.sql"),
+            breaking: false,
         },
     ],
 };

@@ -4,14 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, bail};
 use futures_util::TryStreamExt as _;
-use portico_db::{Db, Tx};
+use portico_db::{Db, MIGRATION_TABLES, Tx};
 use serde::{Deserialize, Serialize};
 use sqlx::AssertSqlSafe;
 
 use super::value::{Kind, Value};
-
-/// Where the migrations keep their history: a restored database gets it from them.
-const HISTORY: &str = "_sqlx_migrations";
 
 /// A table, as a backup names it: columns only, for their types are those of the database that it is restored into.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,7 +53,8 @@ pub(crate) async fn of(db: &Db) -> Result<Vec<Table>> {
         }
     };
     let mut tables: BTreeMap<String, Table> = BTreeMap::new();
-    for (name, column, declared, numbered) in columns.into_iter().filter(|column| column.0 != HISTORY) {
+    let columns = columns.into_iter().filter(|(table, ..)| !MIGRATION_TABLES.contains(&table.as_str()));
+    for (name, column, declared, numbered) in columns {
         let kind = match db {
             Db::Postgres(_) => Kind::of_postgres(&declared),
             Db::Sqlite(_) => Kind::of_sqlite(&declared),

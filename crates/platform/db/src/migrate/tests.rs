@@ -1,19 +1,20 @@
 use super::*;
 use crate::{
-    scalar,
+    on_db, scalar,
     testing::{empty_databases, raw, schema_with},
 };
 
 const NOTE: Schema = Schema { name: "note", postgres: &[CREATE, FILL], sqlite: &[CREATE, FILL] };
 const CREATE: Migration =
-    Migration { version: 1, name: "note", sql: "CREATE TABLE note (body text NOT NULL)" };
+    Migration { version: 1, name: "note", sql: "CREATE TABLE note (body text NOT NULL)", breaking: true };
 const FILL: Migration = Migration {
     version: 2,
     name: "first notes",
     sql: "INSERT INTO note VALUES ('a'); INSERT INTO note VALUES ('b')",
+    breaking: true,
 };
 const BROKEN: Migration =
-    Migration { version: 3, name: "broken", sql: "DELETE FROM note; DROP TABLE missing" };
+    Migration { version: 3, name: "broken", sql: "DELETE FROM note; DROP TABLE missing", breaking: false };
 
 fn steps(schema: &Schema, steps: &'static [Migration]) -> Schema {
     Schema { name: schema.name, postgres: steps, sqlite: steps }
@@ -64,6 +65,39 @@ async fn a_database_newer_than_the_program_is_refused_and_left_alone() {
         }
         assert!(mismatch.to_string().contains("this binary is too old"), "{label}");
         assert_eq!(notes(&db).await, 2, "{label}");
+    }
+}
+
+#[tokio::test]
+async fn s0_24_a_program_works_on_newer_tables_until_a_step_is_breaking() {
+    const MORE: Migration =
+        Migration { version: 3, name: "more", sql: "CREATE TABLE more (body text)", breaking: false };
+    const GONE: Migration = Migration { version: 4, name: "gone", sql: "DROP TABLE note", breaking: true };
+    for (label, db, schema, _guard) in empty_databases(&NOTE).await {
+        migrate(&db, &steps(&schema, &[CREATE, FILL, MORE])).await.unwrap();
+        assert_eq!(check_compatible(&db, &schema).await.unwrap(), Fit::Newer { found: 3 }, "{label}");
+        check_schema(&db, &schema).await.expect_err("these are not exactly its tables");
+        let nothing = migrate(&db, &schema).await.unwrap();
+        assert_eq!(nothing, Migrated { version: 3, applied: vec![] }, "{label}");
+        let ancient = check_compatible(&db, &steps(&schema, &[CREATE])).await.unwrap_err();
+        assert!(matches!(ancient, SchemaMismatch::Newer { found: 3, known: 1, .. }), "{label}: {ancient}");
+
+        migrate(&db, &steps(&schema, &[CREATE, FILL, MORE, GONE])).await.unwrap();
+        let before = steps(&schema, &[CREATE, FILL, MORE]);
+        let refused = check_compatible(&db, &before).await.unwrap_err();
+        assert!(matches!(refused, SchemaMismatch::Newer { found: 4, known: 3, .. }), "{label}: {refused}");
+        assert_eq!(migrate(&db, &before).await.unwrap_err().reason(), "schema_newer", "{label}");
+    }
+}
+
+#[tokio::test]
+async fn newer_tables_with_an_altered_past_are_refused() {
+    const OTHER: Migration = Migration { sql: "CREATE TABLE note (body text, title text)", ..CREATE };
+    const MORE: Migration = Migration { version: 2, name: "more", sql: "SELECT 1", breaking: false };
+    for (label, db, schema, _guard) in empty_databases(&NOTE).await {
+        migrate(&db, &steps(&schema, &[OTHER, MORE])).await.unwrap();
+        let altered = check_compatible(&db, &steps(&schema, &[CREATE])).await.unwrap_err();
+        assert!(matches!(altered, SchemaMismatch::Altered { version: 1, .. }), "{label}: {altered}");
     }
 }
 

@@ -5,39 +5,45 @@ use portico_db::{Migration, Schema, TABLES_POSTGRES, TABLES_SQLITE};
 static SCHEMA: Schema = Schema {
     name: "registry",
     postgres: &[
-        Migration { version: 1, name: "revision, outbox, idempotency", sql: TABLES_POSTGRES },
+        Migration { version: 1, name: "revision, outbox, idempotency", sql: TABLES_POSTGRES, breaking: true },
         Migration {
             version: 2,
             name: "registry",
             sql: include_str!("../../../../../migrations/registry/postgres/0002_registry.sql"),
+            breaking: true,
         },
         Migration {
             version: 3,
             name: "audit retention",
             sql: include_str!("../../../../../migrations/registry/postgres/0003_audit_retention.sql"),
+            breaking: false,
         },
         Migration {
             version: 4,
             name: "audit clocks",
             sql: include_str!("../../../../../migrations/registry/postgres/0004_audit_clocks.sql"),
+            breaking: false,
         },
     ],
     sqlite: &[
-        Migration { version: 1, name: "revision, outbox, idempotency", sql: TABLES_SQLITE },
+        Migration { version: 1, name: "revision, outbox, idempotency", sql: TABLES_SQLITE, breaking: true },
         Migration {
             version: 2,
             name: "registry",
             sql: include_str!("../../../../../migrations/registry/sqlite/0002_registry.sql"),
+            breaking: true,
         },
         Migration {
             version: 3,
             name: "audit retention",
             sql: include_str!("../../../../../migrations/registry/sqlite/0003_audit_retention.sql"),
+            breaking: false,
         },
         Migration {
             version: 4,
             name: "audit clocks",
             sql: include_str!("../../../../../migrations/registry/sqlite/0004_audit_clocks.sql"),
+            breaking: false,
         },
     ],
 };
