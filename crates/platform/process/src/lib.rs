@@ -5,12 +5,14 @@
 
 mod admin;
 mod boot;
+mod causes;
 mod readiness;
 mod shutdown;
 mod tasks;
 
 pub use admin::admin_router;
 pub use boot::{boot, boot_with, install_crypto_provider};
+pub use causes::with_causes;
 pub use readiness::{CheckReport, Readiness, ReadinessCheck};
 pub use shutdown::{DEFAULT_GRACE, Drain, Signals, run, run_with_drain};
 pub use tasks::{Outcome, TaskFailure, Tasks};

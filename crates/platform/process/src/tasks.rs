@@ -14,6 +14,8 @@ use std::{
 use futures_util::FutureExt as _;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use crate::causes::with_causes;
+
 /// Longest wait for futures to be dropped once they are aborted.
 const ABORT_WAIT: Duration = Duration::from_secs(2);
 
@@ -147,7 +149,7 @@ impl Tasks {
     }
 
     /// Says that the end is near, while every task goes on.
-    pub fn begin_drain(&self) {
+    pub(crate) fn begin_drain(&self) {
         self.0.drain.cancel();
     }
 
@@ -239,18 +241,6 @@ impl fmt::Debug for Running {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name)
     }
-}
-
-/// Renders an error with everything that caused it.
-fn with_causes(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
