@@ -32,7 +32,7 @@ use tokio::{
 use crate::{CoordinationDeps, CoordinationError, CoordinationSettings, SetupError};
 use channels::Channels;
 pub(crate) use channels::message_text;
-use dial::Dialer;
+pub(crate) use dial::Dialer;
 #[cfg(test)]
 pub(crate) use keys::slot;
 pub(crate) use keys::{Keys, part};
@@ -122,7 +122,7 @@ impl Server {
         deps: &CoordinationDeps<'_>,
         deadline: Duration,
     ) -> Result<Self, SetupError> {
-        let dialer = Dialer::new(settings, deadline)?;
+        let dialer = Dialer::new(settings)?;
         let inner = Inner {
             keys: Keys::new(deps.deployment_id),
             deadline,

@@ -6,6 +6,8 @@ use portico_settings::{Secret, SettingsError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::server::Dialer;
+
 /// Where the Redis is that replicas share.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -15,6 +17,13 @@ pub struct CoordinationSettings {
     pub redis_url: Option<Secret>,
     /// PEM file of the authorities that vouch for the server of a `rediss://` URL, instead of the system's.
     pub ca: Option<PathBuf>,
+}
+
+impl CoordinationSettings {
+    /// Checks everything that can be checked without connecting: the URL, and the file of the authorities.
+    pub fn check(&self) -> Result<(), SetupError> {
+        Dialer::new(self).map(drop)
+    }
 }
 
 /// Why the settings are of no use.

@@ -43,9 +43,9 @@ impl RemoteMailbox {
     }
 
     pub(super) async fn receive(&self, owner: &str) -> Result<RemoteInbox, CoordinationError> {
-        self.server.reachable(RECEIVE).await?;
         let patience = self.server.deadline();
         let deadline = Instant::now() + patience;
+        self.server.reachable(RECEIVE).await?;
         let (channel, token) = (self.channel(owner), self.token());
         let opened = self.server.channels().open(&channel, token.clone(), CAPACITY);
         // From here on dropping it closes the box, also when this is cancelled.

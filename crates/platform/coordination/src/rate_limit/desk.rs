@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Limit, LimitKey, RateLimiter,
-    share::{Account, Answer},
+    share::{Account, Answer, Share},
 };
 use crate::server::{Keys, Operation, Question, Server};
 
@@ -36,7 +36,7 @@ const LONGEST_WAIT: Duration = Duration::from_mins(1);
 const LEASE: Duration = Duration::from_secs(1);
 const LONG_LEASE: Duration = Duration::from_secs(5);
 const SWEEP: Duration = Duration::from_millis(250);
-/// After this time a key whose question failed asks again.
+/// For this time a key whose question failed does not ask again; one that nobody calls never does.
 const RETRY: Duration = Duration::from_secs(1);
 /// How long giving back all leases may take when the process ends.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -151,7 +151,7 @@ impl Desk {
     /// Asks for all keys at once; the connection sends them together.
     async fn settle(&mut self, batch: Vec<Wish>) {
         let asked = batch.into_iter().filter_map(|wish| {
-            let account = self.limiter.with_share(&wish.key, super::share::Share::ask)?;
+            let account = self.limiter.with_share(&wish.key, Share::ask)?;
             Some((wish, account))
         });
         let asked: Vec<_> = asked.collect();
@@ -163,9 +163,8 @@ impl Desk {
         let now = Instant::now();
         for ((wish, account), answer) in asked.into_iter().zip(answers) {
             let Some(answer) = answer else {
-                self.limiter.with_share(&wish.key, super::share::Share::failed);
+                self.limiter.with_share(&wish.key, |share| share.failed(now + RETRY));
                 self.known.remove(&wish.key);
-                self.note(Wish { at: Some(now + RETRY), ..wish });
                 continue;
             };
             // Nobody called since the last question, so nothing is leased: the key knows nothing again.
@@ -199,7 +198,7 @@ impl Desk {
         let known: Vec<_> = self.known.drain().collect();
         for batch in known.chunks(BATCH) {
             let accounts = batch.iter().filter_map(|(key, (limit, _))| {
-                let account = self.limiter.with_share(key, super::share::Share::ask)?;
+                let account = self.limiter.with_share(key, Share::ask)?;
                 Some(self.ask(key, *limit, account, 0))
             });
             join_all(accounts).await;
@@ -215,4 +214,33 @@ fn wanted(limit: Limit, account: Account) -> u32 {
 
 fn bucket(keys: &Keys, key: &LimitKey) -> String {
     keys.name("rate", &[key.as_str()])
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+
+    use super::*;
+    use crate::{Backend, contract::in_redis::Replica};
+
+    #[tokio::test]
+    async fn s0_14_while_redis_is_down_a_key_that_nobody_calls_does_not_ask_again() {
+        let replica = Replica::strict("redis://127.0.0.1:1", "d");
+        let Backend::Redis(state) = &replica.coordination.backend else { panic!("this is over Redis") };
+        let (desk, wishes) = mpsc::channel(QUEUE);
+        let limiter = RateLimiter::with_capacity(1, Some(desk));
+        let mut desk = Desk::new(state.server.clone(), limiter.clone(), wishes);
+        let (key, limit) = (LimitKey::new("principal", "p"), Limit { per_minute: 60, burst: 3 });
+        let call = || limiter.try_acquire(&key, limit, DateTime::UNIX_EPOCH).unwrap();
+
+        call();
+        let wish = desk.wishes.try_recv().unwrap();
+        let began = Instant::now();
+        desk.settle(vec![wish]).await;
+        assert!(desk.waiting.is_empty() && desk.known.is_empty());
+
+        call();
+        let wish = desk.wishes.try_recv().unwrap();
+        assert!(wish.at.is_some_and(|at| at >= began + RETRY), "one that is called asks after a pause");
+    }
 }

@@ -26,8 +26,8 @@ pub(super) struct Share {
     spent: u32,
     /// Calls that were refused since the last question because the shared bucket was empty.
     refused: u32,
-    /// When the shared bucket, which was found empty, holds a token again.
-    empty_until: Option<Instant>,
+    /// Before this time asking is not worth it: the shared bucket was found empty, or the last question failed.
+    ask_at: Option<Instant>,
 }
 
 /// What a question says to the shared bucket.
@@ -56,7 +56,7 @@ impl Share {
     pub(super) fn spend(&mut self) -> Result<(), Option<Instant>> {
         if self.known && self.leased == 0 && self.open == 0 {
             self.refused = self.refused.saturating_add(1);
-            return Err(self.empty_until);
+            return Err(self.ask_at);
         }
         if self.alone {
             return Ok(());
@@ -78,7 +78,7 @@ impl Share {
 
     /// Returns from when on asking is worth something, if that is not at once.
     pub(super) fn ask_at(&self) -> Option<Instant> {
-        self.empty_until
+        self.ask_at
     }
 
     pub(super) fn is_asked(&self) -> bool {
@@ -114,7 +114,7 @@ impl Share {
             owed,
             spent: self.spent,
             refused: self.refused,
-            empty_until: (leased == 0 && open == 0).then(|| now + answer.wait),
+            ask_at: (leased == 0 && open == 0).then(|| now + answer.wait),
             ..Self::default()
         };
     }
@@ -126,9 +126,9 @@ impl Share {
         }
     }
 
-    /// Forgets everything because the question failed; the next one is already planned.
-    pub(super) fn failed(&mut self) {
-        *self = Self { asked: true, alone: true, ..Self::default() };
+    /// Forgets everything because the question failed. Whoever calls next asks again, though not at once.
+    pub(super) fn failed(&mut self, ask_at: Instant) {
+        *self = Self { alone: true, ask_at: Some(ask_at), ..Self::default() };
     }
 }
 
@@ -193,13 +193,15 @@ mod tests {
 
     #[test]
     fn after_a_failure_the_local_bucket_decides_and_nothing_is_owed() {
-        let mut share = Share::default();
+        let (mut share, now) = (Share::default(), Instant::now());
         share.ask();
-        share.answered(answer(0, 0), Instant::now());
+        share.answered(answer(0, 0), now);
         share.ask();
-        share.failed();
+        let later = now + Duration::from_secs(1);
+        share.failed(later);
         assert_eq!(spend(&mut share, 100), 100);
-        assert!(!share.wants_to_ask());
+        assert!(share.wants_to_ask());
+        assert_eq!(share.ask_at(), Some(later));
         assert_eq!(share.ask(), Account::default());
     }
 }

@@ -17,14 +17,14 @@ const CONNECT: Duration = Duration::from_secs(2);
 const QUEUE: usize = 1024;
 /// How many questions may wait for their answer.
 const IN_FLIGHT: usize = 4096;
+/// What a PEM file of authorities holds at least once.
+const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
 
 /// Connects to the Redis of the settings. Files are read each time, so that what was rotated is used.
 #[derive(Debug)]
-pub(super) struct Dialer {
+pub(crate) struct Dialer {
     url: Secret,
     ca: Option<PathBuf>,
-    /// The longest that an answer may take.
-    deadline: Duration,
 }
 
 /// Why there is no connection.
@@ -38,21 +38,22 @@ pub(super) enum DialError {
 
 impl Dialer {
     /// Checks the settings without connecting.
-    pub(super) fn new(settings: &CoordinationSettings, deadline: Duration) -> Result<Self, SetupError> {
+    pub(crate) fn new(settings: &CoordinationSettings) -> Result<Self, SetupError> {
         let url = settings.redis_url.clone().ok_or(SetupError::NoUrl)?;
-        let dialer = Self { url, ca: settings.ca.clone(), deadline };
+        let dialer = Self { url, ca: settings.ca.clone() };
         dialer.client()?;
         Ok(dialer)
     }
 
-    /// Connects; what is published arrives at `push`.
+    /// Connects; no answer may take longer than `deadline`, and what is published arrives at `push`.
     pub(super) async fn dial(
         &self,
+        deadline: Duration,
         push: impl Fn(PushInfo) + Send + Sync + 'static,
     ) -> Result<MultiplexedConnection, DialError> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT))
-            .set_response_timeout(Some(self.deadline))
+            .set_response_timeout(Some(deadline))
             .set_pipeline_buffer_size(QUEUE)
             .set_concurrency_limit(IN_FLIGHT)
             .set_push_sender(move |info| {
@@ -82,8 +83,6 @@ impl Dialer {
     }
 }
 
-const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
-
 /// Reads a URL of the two schemes that the settings allow; RESP3 brings answers and messages on one connection.
 fn parse(url: &str) -> Result<ConnectionInfo, SetupError> {
     // `insecure` at the end of a rediss:// URL would switch the verification of certificates off.
@@ -103,12 +102,12 @@ mod tests {
 
     fn dialer(url: &str, ca: Option<PathBuf>) -> Result<Dialer, SetupError> {
         let redis_url = Some(Secret::inline(url.into()));
-        Dialer::new(&CoordinationSettings { redis_url, ca }, CONNECT)
+        Dialer::new(&CoordinationSettings { redis_url, ca })
     }
 
     #[test]
     fn an_unusable_setting_is_refused_before_anything_is_dialled() {
-        assert!(matches!(Dialer::new(&CoordinationSettings::default(), CONNECT), Err(SetupError::NoUrl)));
+        assert!(matches!(Dialer::new(&CoordinationSettings::default()), Err(SetupError::NoUrl)));
         for url in ["", "localhost", "http://h", "unix:///tmp/s", "redis://", "rediss://h/#insecure"] {
             let refused = dialer(url, None).unwrap_err();
             assert!(matches!(refused, SetupError::Malformed), "{url}: {refused:?}");

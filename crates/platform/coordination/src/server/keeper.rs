@@ -81,7 +81,8 @@ impl Keeper {
             }
             _ => {}
         };
-        let mut connection = self.dialer.dial(push).await.map_err(|error| error.to_string())?;
+        let mut connection =
+            self.dialer.dial(self.server.deadline(), push).await.map_err(|error| error.to_string())?;
         self.server.inner.channels.cut();
         self.follow_channels(&mut connection).await?;
         Ok(Connected { connection, ended })
