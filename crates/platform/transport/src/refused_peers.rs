@@ -134,19 +134,21 @@ impl Way {
 
 impl RefusedPeers {
     /// Waits for the next refusal to record: a queue's worth at once, then one a second; services before strangers.
+    /// Nothing when nobody can report any more and all is told. Cancelling the wait loses nothing.
     pub async fn next(&mut self) -> Option<RefusedPeer> {
+        let burst = PACE * u32::try_from(QUEUE).unwrap_or(u32::MAX);
+        // Before one is taken: a service that comes meanwhile goes first, and a cancelled wait holds none.
+        if let Some(earliest) = self.due.and_then(|due| due.checked_sub(burst)) {
+            tokio::time::sleep_until(earliest).await;
+        }
         let refused = tokio::select! {
             biased;
-            refused = self.services.recv() => refused?,
-            refused = self.strangers.recv() => refused?,
+            Some(refused) = self.services.recv() => refused,
+            Some(refused) = self.strangers.recv() => refused,
+            else => return None,
         };
         let now = Instant::now();
-        let burst = PACE * u32::try_from(QUEUE).unwrap_or(u32::MAX);
-        let due = self.due.map_or(now, |due| due.max(now));
-        if due > now + burst {
-            tokio::time::sleep_until(due - burst).await;
-        }
-        self.due = Some(due + PACE);
+        self.due = Some(self.due.map_or(now, |due| due.max(now)) + PACE);
         Some(refused)
     }
 }
@@ -174,6 +176,23 @@ mod tests {
         let worker = RefusedPeer { service: Some("worker".to_owned()), ..stranger() };
         refusals.report(worker.clone());
         assert_eq!(refused.next().await, Some(worker));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn s3_60_a_wait_that_is_cancelled_loses_no_refusal_and_a_service_that_comes_meanwhile_goes_first() {
+        let (refusals, mut refused) = PeerRefusals::new(&Metrics::new(), "portico_test_refused_peers");
+        for _ in 0..=QUEUE {
+            refusals.report(stranger());
+            refused.next().await.unwrap();
+        }
+        refusals.report(stranger());
+        assert!(tokio::time::timeout(PACE / 2, refused.next()).await.is_err());
+        let worker = RefusedPeer { service: Some("worker".to_owned()), ..stranger() };
+        refusals.report(worker.clone());
+        drop(refusals);
+        assert_eq!(refused.next().await, Some(worker));
+        assert_eq!(refused.next().await, Some(stranger()));
+        assert_eq!(refused.next().await, None);
     }
 
     #[tokio::test(start_paused = true)]
