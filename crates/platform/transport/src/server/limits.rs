@@ -45,6 +45,13 @@ pub struct HttpLimits {
     pub trusted_proxies: Vec<IpNet>,
 }
 
+/// Longer than anything that is served; what a clock counts from a longer time on overflows.
+const LONGEST_SECONDS: u64 = 365 * 24 * 60 * 60;
+
+fn seconds(setting: u64) -> Duration {
+    Duration::from_secs(setting.clamp(1, LONGEST_SECONDS))
+}
+
 impl Default for HttpLimits {
     fn default() -> Self {
         Self {
@@ -74,19 +81,19 @@ impl HttpLimits {
     }
 
     pub(crate) fn header_read_timeout(&self) -> Duration {
-        Duration::from_secs(self.header_read_timeout_seconds.max(1))
+        seconds(self.header_read_timeout_seconds)
     }
 
     pub(crate) fn tls_handshake_timeout(&self) -> Duration {
-        Duration::from_secs(self.tls_handshake_timeout_seconds.max(1))
+        seconds(self.tls_handshake_timeout_seconds)
     }
 
     pub(crate) fn h2_keep_alive(&self) -> Duration {
-        Duration::from_secs(self.h2_keep_alive_seconds.max(1))
+        seconds(self.h2_keep_alive_seconds)
     }
 
     pub(crate) fn max_connection_age(&self) -> Option<Duration> {
-        (self.max_connection_age_seconds > 0).then(|| Duration::from_secs(self.max_connection_age_seconds))
+        (self.max_connection_age_seconds > 0).then(|| seconds(self.max_connection_age_seconds))
     }
 
     pub(crate) fn drain_linger(&self) -> Duration {

@@ -178,6 +178,22 @@ async fn a_connection_ends_when_it_reaches_its_age() {
 }
 
 #[tokio::test]
+async fn times_that_never_end_are_no_reason_to_fail() {
+    let server = serve(HttpLimits {
+        header_read_timeout_seconds: u64::MAX,
+        tls_handshake_timeout_seconds: u64::MAX,
+        h2_keep_alive_seconds: u64::MAX,
+        max_connection_age_seconds: u64::MAX,
+        drain_linger_ms: u64::MAX,
+        ..HttpLimits::default()
+    });
+    let mut kept = TcpStream::connect(server.address).await.unwrap();
+    ask_again(&mut kept).await;
+    server.shutdown.cancel();
+    assert!(ask_again(&mut kept).await.contains("connection: close"));
+}
+
+#[tokio::test]
 async fn nobody_can_connect_before_the_process_is_ready() {
     let tasks = portico_process::Tasks::new();
     let reserved = crate::ReservedAddress::reserve("127.0.0.1:0".parse().unwrap()).unwrap();
