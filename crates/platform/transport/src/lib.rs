@@ -16,10 +16,7 @@ mod tls;
 
 pub use assembly::{AssemblyError, grpc_app, grpc_routes, merge_routes, one_port};
 pub use error::{ERROR_DOMAIN, grpc_error, problem, reason_of};
-pub use link::{
-    DEFAULT_DEADLINE, Exchange, Link, LinkError, ServiceAddress, dial_mutual, remote_link, with_deadline,
-    within,
-};
+pub use link::{Exchange, Link, LinkError, ServiceAddress, dial_mutual, with_deadline, within};
 pub use listener::{BindError, BoundListener, ReservedAddress, Serving};
 pub use peer::{InvalidPeerIdentity, PeerAddr, PeerIdentity};
 pub use peer_guard::{PeerGuard, PeerRule, method_paths};

@@ -51,7 +51,8 @@ impl BindError {
     }
 }
 
-/// An address that is taken, where nobody can connect yet.
+/// An address that is taken, where nobody can connect yet. Of two programs that took it before either of them listened,
+/// Linux lets the first one listen; the other is refused then.
 #[derive(Debug)]
 pub struct ReservedAddress {
     socket: TcpSocket,

@@ -31,7 +31,7 @@ impl PeerIdentity {
     }
 
     /// Reads the identity from a verified certificate (SPIFFE X.509-SVID §2: exactly one URI SAN).
-    pub fn from_certificate(certificate: &CertificateDer<'_>) -> Result<Self, InvalidPeerIdentity> {
+    pub(crate) fn from_certificate(certificate: &CertificateDer<'_>) -> Result<Self, InvalidPeerIdentity> {
         let (_, parsed) =
             parse_x509_certificate(certificate).map_err(|_| InvalidPeerIdentity::NotACertificate)?;
         let mut uris = Vec::new();

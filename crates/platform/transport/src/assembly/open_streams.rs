@@ -29,16 +29,17 @@ const CHECK: &str = "/grpc.health.v1.Health/Check";
 pub(super) fn bounded(services: Routes) -> Routes {
     let permits = Arc::new(Semaphore::new(MOST_STREAMS));
     let bound = move |request: Request, next: Next| {
-        let permit = Arc::clone(&permits).try_acquire_owned();
+        let stream = request.uri().path() != CHECK;
+        let permit = stream.then(|| Arc::clone(&permits).try_acquire_owned());
         async move {
-            if request.uri().path() == CHECK {
-                return next.run(request).await;
+            match permit {
+                None => next.run(request).await,
+                Some(Ok(permit)) => next.run(request).await.map(|body| Body::new(Bounded::new(body, permit))),
+                Some(Err(_)) => {
+                    let message = "too many streams that need no token are open: try again later";
+                    grpc_error(Code::ResourceExhausted, "too_many_streams", message).into_http()
+                }
             }
-            let Ok(permit) = permit else {
-                let message = "too many streams that need no token are open: try again later";
-                return grpc_error(Code::ResourceExhausted, "too_many_streams", message).into_http();
-            };
-            next.run(request).await.map(|body| Body::new(Bounded::new(body, permit)))
         }
     };
     Routes::from(services.into_axum_router().layer(from_fn(bound)))

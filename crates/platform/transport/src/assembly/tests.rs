@@ -6,8 +6,9 @@ use tonic_health::pb::health_client::HealthClient;
 use tower::ServiceExt;
 
 use super::*;
+use crate::link::remote_link;
 use crate::testing::{ask, called_as, correlate, echo_peer, start, who_calls};
-use crate::{HttpLimits, reason_of, remote_link, with_deadline};
+use crate::{HttpLimits, reason_of, with_deadline};
 
 fn get(path: &str) -> Request {
     Request::builder().uri(path).body(axum::body::Body::empty()).unwrap()

@@ -9,7 +9,7 @@ use tonic::{Request, Response, Status};
 use crate::assembly::deadline_exceeded;
 
 /// How long a call waits for the start of its answer when the caller says nothing.
-pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(10);
+pub(crate) const DEFAULT_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Makes a request that the callee and both ends of the link give up after `deadline`.
 pub fn with_deadline<T>(deadline: Duration, message: T) -> Request<T> {

@@ -38,10 +38,9 @@ pub enum LinkError {
     },
 }
 
-/// Makes a link over a channel that somebody else connected.
-#[must_use]
-pub fn remote_link(endpoint: Channel) -> Link {
-    Link::new(service_fn(move |request| call(endpoint.clone(), request)))
+/// Makes a link over a channel.
+pub(crate) fn remote_link(channel: Channel) -> Link {
+    Link::new(service_fn(move |request| call(channel.clone(), request)))
 }
 
 async fn call(channel: Channel, request: Request<Body>) -> Result<Response<Body>, Status> {
