@@ -25,15 +25,11 @@ pub enum DiskCopy {
 
 /// Why a copy cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum DiskError {
-    /// The file cannot be read or written.
+pub(crate) enum DiskError {
     #[error("the file cannot be read or written")]
     Io(#[from] io::Error),
-    /// The file is cut short, changed, or not a copy at all.
     #[error("the file is damaged or not a copy of a feed")]
     Damaged,
-    /// The file is the copy of another feed.
     #[error("the file is the copy of another feed, {0}")]
     OtherFeed(String),
     /// The file was sealed by another deployment or with a key that is gone.

@@ -88,10 +88,11 @@ impl<C: FrameCodec> Follower<C> {
     pub async fn load(&mut self) -> bool {
         let Some(archive) = &mut self.archive else { return false };
         let Some(loaded) = archive.load::<C>().await else { return false };
-        // A clock that was set back must not make an old copy look fresh.
-        self.status.confirm(loaded.batch.revision, loaded.confirmed_at.min(self.clock.now()));
-        self.revision = loaded.batch.revision;
+        let revision = loaded.batch.revision;
         (self.apply)(loaded.batch);
+        self.revision = revision;
+        // A clock that was set back must not make an old copy look fresh.
+        self.status.confirm(revision, loaded.confirmed_at.min(self.clock.now()));
         true
     }
 

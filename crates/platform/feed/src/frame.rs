@@ -52,7 +52,7 @@ pub trait FrameCodec: Send + Sync + 'static {
 pub fn timestamp(moment: DateTime<Utc>) -> Timestamp {
     Timestamp {
         seconds: moment.timestamp(),
-        // Below two milliards even in a leap second.
+        // Below two billion even in a leap second.
         nanos: i32::try_from(moment.timestamp_subsec_nanos()).unwrap_or_default(),
     }
 }

@@ -12,7 +12,7 @@ mod frame;
 mod publisher;
 mod status;
 
-pub use disk::{DiskCopy, DiskError};
+pub use disk::DiskCopy;
 pub use follower::{Batch, Follower};
 pub use frame::{Frame, FrameCodec, moment, timestamp};
 pub use publisher::{Changes, FeedSource, FeedStream, Watch, serve};

@@ -51,8 +51,7 @@ impl FeedStatus {
     }
 
     /// Whether there is a copy, from the server or from disk.
-    #[must_use]
-    pub fn has_copy(&self) -> bool {
+    pub(crate) fn has_copy(&self) -> bool {
         self.0.has_copy.load(Ordering::Acquire)
     }
 

@@ -1,14 +1,13 @@
 //! When a follower's copy is written.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use prost::Message;
-use tokio::task::spawn_blocking;
-use tokio::time::Instant;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::{Instant, timeout};
 
 use super::Batch;
 use crate::disk::{Copy, DiskCopy, DiskError};
@@ -19,6 +18,8 @@ use crate::status::FeedStatus;
 const GATHER: Duration = Duration::from_secs(5);
 /// Without changes the copy is written this often, because it says when the server last confirmed it.
 const REFRESH: Duration = Duration::from_mins(1);
+/// How long a disk may hold up the feed.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The items as they go to disk, and when they go there next.
 pub(super) struct Archive {
@@ -26,8 +27,8 @@ pub(super) struct Archive {
     disk: DiskCopy,
     items: BTreeMap<String, Bytes>,
     write_at: Option<Instant>,
-    /// A shutdown may find a write under way that nobody waits for any more.
-    writing: Arc<Mutex<()>>,
+    /// A write under way that a slow disk, or a shutdown, left to itself; there is one at a time.
+    writing: Option<JoinHandle<Result<(), DiskError>>>,
 }
 
 /// What was on disk.
@@ -38,7 +39,7 @@ pub(super) struct Loaded<I> {
 
 impl Archive {
     pub(super) fn new(name: &'static str, disk: DiskCopy) -> Self {
-        Self { name, disk, items: BTreeMap::new(), write_at: None, writing: Arc::default() }
+        Self { name, disk, items: BTreeMap::new(), write_at: None, writing: None }
     }
 
     /// When the copy wants to be written next.
@@ -62,28 +63,42 @@ impl Archive {
         self.write_at = Some(self.write_at.map_or(due, |at| at.min(due)));
     }
 
-    /// Writes the copy. A failure is reported and tried again later: the feed goes on without.
+    /// Writes the copy, and waits for it as long as a disk may take. A failure is reported and tried again later: the
+    /// feed goes on without.
     pub(super) async fn flush(&mut self, status: &FeedStatus) {
         let Some(confirmed_at) = status.last_contact() else { return };
         self.write_at = Some(Instant::now() + REFRESH);
+        if !self.settled().await {
+            return;
+        }
         let copy = Copy {
             feed: self.name.to_owned(),
             revision: status.revision(),
             confirmed_at: confirmed_at.timestamp_micros(),
             items: self.items.values().cloned().collect(),
         };
-        let (disk, writing) = (self.disk.clone(), self.writing.clone());
-        let write = move || {
-            let _alone = writing.lock().unwrap_or_else(PoisonError::into_inner);
-            disk.write(&copy)
+        let disk = self.disk.clone();
+        self.writing = Some(spawn_blocking(move || disk.write(&copy)));
+        self.settled().await;
+    }
+
+    /// Waits for the write that is under way, and tells whether it has ended.
+    async fn settled(&mut self) -> bool {
+        let Some(writing) = &mut self.writing else { return true };
+        let Ok(written) = timeout(PATIENCE, writing).await else {
+            let path = self.disk.path().display();
+            tracing::warn!(feed.name = self.name, file.path = %path, "writing the feed's copy takes long: not waiting");
+            return false;
         };
-        match spawn_blocking(write).await {
+        self.writing = None;
+        match written {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 self.warn(&error, "the feed's copy cannot be written: a restart will need the server");
             }
             Err(error) => self.warn(&error, "writing the feed's copy failed"),
         }
+        true
     }
 
     /// Reads the copy.
@@ -122,5 +137,36 @@ impl Archive {
     fn warn(&self, error: &dyn std::error::Error, message: &'static str) {
         let (path, source) = (self.disk.path().display(), error.source());
         tracing::warn!(feed.name = self.name, file.path = %path, %error, source, "{message}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use portico_proto_auth::TrustItem;
+
+    use super::*;
+    use crate::frame::tests::item;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_disk_that_hangs_does_not_hold_up_the_feed_and_is_written_again_when_it_is_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = DiskCopy::Plain(directory.path().join("trust.feed"));
+        let mut archive = Archive::new("trust", disk.clone());
+        let items = vec![("a".to_owned(), item("a", "1"))];
+        archive.record::<TrustItem>(&Batch { snapshot: true, items, removed: Vec::new(), revision: 5 });
+        let status = FeedStatus::default();
+        status.confirm(5, DateTime::UNIX_EPOCH);
+
+        let (back, hangs) = tokio::sync::oneshot::channel::<()>();
+        let stuck = async { hangs.await.map_err(|_| DiskError::Damaged) };
+        archive.writing = Some(tokio::runtime::Handle::current().spawn(stuck));
+        let began = Instant::now();
+        archive.flush(&status).await;
+        assert_eq!(began.elapsed(), PATIENCE);
+        assert_eq!(disk.read("trust").unwrap(), None, "one write at a time");
+
+        back.send(()).unwrap();
+        archive.flush(&status).await;
+        assert_eq!(disk.read("trust").unwrap().map(|copy| copy.revision), Some(5));
     }
 }

@@ -277,6 +277,27 @@ async fn a_restart_without_the_server_starts_from_disk() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_copy_from_disk_counts_as_known_only_when_it_is_applied() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = plain(&directory).1;
+    let before = Following::start(Server::new([Answer::Frames(snapshot(5), Then::Silence)]), disk.clone());
+    a_moment().await;
+    before.stop().await;
+
+    let status = Arc::new(std::sync::OnceLock::<FeedStatus>::new());
+    let known = Arc::new(Mutex::new(Vec::new()));
+    let apply = {
+        let (status, known) = (status.clone(), known.clone());
+        move |_| known.lock().unwrap().push(status.get().unwrap().last_contact())
+    };
+    let mut follower = Follower::<Trust>::new("trust", disk, apply, Arc::new(MockClock::at(noon())));
+    status.set(follower.status()).unwrap();
+    assert!(follower.load().await);
+    assert_eq!(*known.lock().unwrap(), [None]);
+    assert_eq!(follower.status().last_contact(), Some(noon()));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_damaged_copy_is_ignored_and_replaced() {
     let directory = tempfile::tempdir().unwrap();
     let (path, disk) = plain(&directory);
