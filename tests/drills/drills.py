@@ -6,6 +6,7 @@ ONLY=name` one.
 """
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -13,7 +14,7 @@ import traceback
 from pathlib import Path
 
 from faults import DRILLS, SMOKE
-from stage import Stage, Violated
+from stage import LeftOut, Stage, Violated
 
 
 def run(stage: Stage, name: str) -> bool:
@@ -21,6 +22,9 @@ def run(stage: Stage, name: str) -> bool:
     try:
         figures = DRILLS[name](stage)
         stage.settle()
+    except LeftOut as reason:
+        print(f"left out {name}: {reason}", flush=True)
+        return True
     except Exception as error:
         if not isinstance(error, Violated):
             traceback.print_exc()
@@ -43,6 +47,8 @@ def parse():
 
 
 def main():
+    # Whoever ends the drills ends what they started: it would outlive them.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
     arguments = parse()
     names = arguments.only or (SMOKE if arguments.smoke else list(DRILLS))
     with tempfile.TemporaryDirectory(prefix="portico-drills-") as temporary:

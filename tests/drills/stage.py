@@ -35,6 +35,10 @@ class Violated(Exception):
     """An invariant does not hold."""
 
 
+class LeftOut(Exception):
+    """This machine cannot play the drill; it says nothing about the platform."""
+
+
 def demand(holds: bool, otherwise: str):
     if not holds:
         raise Violated(otherwise)
@@ -276,6 +280,15 @@ class Stage:
         for name in lists["registry-1"]:
             self.await_endpoint(name)
 
+    def discovered(self, server: str) -> bool:
+        """A worker has reported the tools of its instance."""
+        query = ("SELECT count(*) FROM registry.capabilities JOIN registry.servers ON servers.id = capabilities.server_id "
+                 f"WHERE servers.name = '{server}'")
+        return self.sql(query) not in ([], ["0"])
+
+    def await_discovered(self, server: str):
+        eventually(f"a worker has looked at {server}", lambda: self.discovered(server))
+
     def servers_of(self, registry: str) -> list[str] | None:
         """What one registry lists."""
         ready = self.work / f"{registry}.json"
@@ -299,4 +312,5 @@ def servers_in(text: str) -> list[dict]:
     return found
 
 
-__all__ = ["ENDPOINT", "SERVICES", "SESSIONS", "STATELESS", "Load", "Stage", "Violated", "demand", "eventually", "median", "milliseconds"]
+__all__ = ["ENDPOINT", "SERVICES", "SESSIONS", "STATELESS", "LeftOut", "Load", "Stage", "Violated", "demand", "eventually", "median",
+           "milliseconds"]

@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 
-from stage import Stage, demand, eventually, milliseconds
+from stage import LeftOut, Stage, demand, eventually, milliseconds
 
 SIZE = "256k"
 
@@ -12,7 +12,7 @@ SIZE = "256k"
 def full(stage: Stage) -> str:
     """A gateway cannot keep its copy of the catalogue: it serves, follows and says so; with space again it writes."""
     if os.geteuid() != 0:
-        return "left out: mounting a small file system needs root"
+        raise LeftOut("mounting a small file system needs root")
     name, platform = "gateway-1", stage.platform
     data = platform.layout.data / name
     aside = platform.layout.data / f"{name}.aside"

@@ -14,8 +14,11 @@ LEAST_P99_MS, MOST_P99_RATIO = 20, 3
 def killed(stage: Stage, name: str) -> tuple[float, float]:
     """Kills a replica; answers when the signal was sent and when the last of it was gone, as seconds since 1970."""
     time.sleep(BEFORE_KILL)
+    process = stage.platform.process(name)
+    demand(process.pid is not None, f"{name} was gone before it was killed")
     sent = time.time()
-    stage.platform.process(name).kill()
+    process.kill()
+    demand(process.pid is None, f"{name} survived")
     return sent, time.time()
 
 
@@ -76,6 +79,8 @@ def unnoticed(stage: Stage, service: str) -> str:
         begin = time.monotonic()
         stage.await_routes(endpoint)
         took.append(time.monotonic() - begin)
+        # Also what the dead one had to look after.
+        stage.await_discovered(endpoint)
         stage.platform.start(name)
         stage.await_endpoint(endpoint)
         stage.platform.portico("server", "delete", endpoint)

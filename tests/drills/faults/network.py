@@ -56,6 +56,8 @@ def misbehave(stage: Stage, proxies: dict[str, FaultProxy]) -> str:
     demand(not failed, f"{len(failed)} calls failed: {by_phase(failed, phases)}; such as {failed[0]['error'] if failed else ''}")
     records = sum(load.check_records() for load in loads)
     calls, p99 = sum(result["calls"] for result in results), max(map(milliseconds, results))
+    unused = [name for name, proxy in proxies.items() if proxy.connections == 0]
+    demand(not unused, f"nobody went through the proxy of {', '.join(unused)}: the drill shows nothing")
     connections = sum(proxy.connections for proxy in proxies.values())
     return (f"{cuts} × all connections cut, then each refused, swallowed and delayed by 100 ms for 2 s: 0 of {calls} calls failed, "
             f"p99 {p99:.1f} ms; {connections} connections were made; {records} records, none missing")

@@ -3,15 +3,17 @@
 import signal
 import time
 
-from stage import STATELESS, Stage, demand, eventually, milliseconds
+from stage import STATELESS, Stage, demand, milliseconds
 
 RATE = 100
 # Servers that are registered while something is away, where that is possible at all.
 REGISTRATIONS = 5
 
 
-def outage(stage: Stage, names: list[str], registering: bool, revive=None) -> str:
-    """Everything of that name is killed, stays away, and comes back; agents with a valid token keep working."""
+def outage(stage: Stage, names: list[str], registrations: str = "none") -> str:
+    """Everything of that name is killed, stays away, and comes back; agents with a valid token keep working.
+
+    Servers are registered meanwhile where that is possible at all: all are `taken`, or `refused` with a message."""
     seconds = stage.outage_seconds
     loads = [stage.load(rate=RATE, seconds=seconds + 16)]
     loads[0].await_both_gateways()
@@ -21,7 +23,9 @@ def outage(stage: Stage, names: list[str], registering: bool, revive=None) -> st
     for name in names:
         stage.platform.process(name).kill()
     away = time.monotonic()
-    made, refused = register(stage) if registering else ([], 0)
+    made, refused = register(stage) if registrations != "none" else ([], 0)
+    demand(not refused or registrations == "refused", f"{refused} registrations were refused")
+    demand(not made or registrations == "taken", f"acknowledged while nothing could be stored: {made}")
     time.sleep(max(away + seconds - time.monotonic(), 0))
     for name in names:
         stage.platform.process(name).start()
@@ -36,13 +40,17 @@ def outage(stage: Stage, names: list[str], registering: bool, revive=None) -> st
     demand(set(made) | before <= known, f"missing after the outage: {sorted((set(made) | before) - known)}")
     for server in made:
         stage.await_endpoint(server)
-        eventually(f"a worker has looked at {server}", lambda server=server: discovered(stage, server))
+        stage.await_discovered(server)
     recovered = time.monotonic() - begin
     for server in made:
         stage.platform.portico("server", "delete", server)
     calls, p99 = sum(result["calls"] for result in results), max(map(milliseconds, results))
-    registered = f"; {len(made)} servers registered meanwhile ({refused} refused), all there and looked at" if registering else ""
-    return (f"{seconds:.0f} s: 0 of {calls} calls failed, p99 {p99:.1f} ms; {records} records, none missing{registered}; "
+    registered = {
+        "none": "",
+        "taken": f"; {len(made)} servers registered meanwhile, all there and looked at",
+        "refused": f"; {refused} registrations meanwhile, all refused",
+    }
+    return (f"{seconds:.0f} s: 0 of {calls} calls failed, p99 {p99:.1f} ms; {records} records, none missing{registered[registrations]}; "
             f"replicas equal, checked {recovered:.0f} s after the return")
 
 
@@ -60,31 +68,24 @@ def register(stage: Stage) -> tuple[list[str], int]:
     return made, refused
 
 
-def discovered(stage: Stage, server: str) -> bool:
-    """A worker has reported the tools of its instance."""
-    query = ("SELECT count(*) FROM registry.capabilities JOIN registry.servers ON servers.id = capabilities.server_id "
-             f"WHERE servers.name = '{server}'")
-    return stage.sql(query) not in ([], ["0"])
-
-
 def registry(stage: Stage) -> str:
-    return outage(stage, stage.replicas("registry"), registering=False)
+    return outage(stage, stage.replicas("registry"))
 
 
 def auth_server(stage: Stage) -> str:
-    return outage(stage, stage.replicas("auth-server"), registering=False)
+    return outage(stage, stage.replicas("auth-server"))
 
 
 def worker(stage: Stage) -> str:
-    return outage(stage, stage.replicas("worker"), registering=True)
+    return outage(stage, stage.replicas("worker"), "taken")
 
 
 def postgres(stage: Stage) -> str:
-    return outage(stage, ["postgres"], registering=True)
+    return outage(stage, ["postgres"], "refused")
 
 
 def redis(stage: Stage) -> str:
-    return outage(stage, ["redis"], registering=True)
+    return outage(stage, ["redis"], "taken")
 
 
 def suspended(stage: Stage) -> str:
@@ -127,7 +128,7 @@ def emptied(stage: Stage, empty) -> str:
         load.check_records()
     for server in made:
         stage.await_endpoint(server)
-        eventually(f"a worker has looked at {server}", lambda server=server: discovered(stage, server))
+        stage.await_discovered(server)
         stage.platform.portico("server", "delete", server)
     calls, p99 = sum(result["calls"] for result in results), max(map(milliseconds, results))
     return f"0 of {calls} calls failed, p99 {p99:.1f} ms; {len(made)} servers registered at once, all looked at; every call recorded once"

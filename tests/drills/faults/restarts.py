@@ -1,8 +1,10 @@
 """What operators do on an ordinary day, under load."""
 
+import base64
+import json
 import time
 
-from stage import SERVICES, SESSIONS, STATELESS, Stage, demand, milliseconds
+from stage import SERVICES, SESSIONS, STATELESS, Stage, demand, eventually, milliseconds
 
 
 def rolling(stage: Stage) -> str:
@@ -30,19 +32,37 @@ def rolling(stage: Stage) -> str:
 def signing_keys(stage: Stage) -> str:
     """The keys that tokens are signed with change under running agents."""
     rounds = 1 if stage.smoke else 3
-    load = stage.load(rate=300, seconds=rounds * 3 + 2)
-    old = [stage.token()]
-    for _ in range(rounds):
-        time.sleep(2)
-        stage.platform.portico("keys", "rotate", "--signing")
-        token = stage.token()
-        for gateway in stage.replicas("gateway"):
-            status, answer = stage.call(gateway, token)
-            demand(status == 200, f"{gateway} refuses a token of the new key: {answer}")
-            for known in old:
-                status, answer = stage.call(gateway, known)
-                demand(status == 200, f"{gateway} refuses a token of the old key: {answer}")
-        old.append(token)
+    load = stage.load(rate=300, seconds=600)
+    try:
+        first = stage.token()
+        tokens = {key_of(first): first}
+        for _ in range(rounds):
+            rotated = json.loads(stage.platform.portico("--json", "keys", "rotate", "--signing").stdout)["kid"]
+            demand(rotated not in tokens, "the new key is an old one")
+            # It is published first, and signs when every verifier has had the time to learn it.
+            for server in stage.replicas("auth-server"):
+                eventually(f"{server} signs with the new key", lambda server=server: signing_key(stage, server) == rotated)
+            tokens[rotated] = stage.token()
+            demand(key_of(tokens[rotated]) == rotated, "an authorization server went back to an older key")
+            for gateway in stage.replicas("gateway"):
+                for key, token in tokens.items():
+                    status, answer = stage.call(gateway, token)
+                    demand(status == 200, f"{gateway} refuses a token of the key {key}, the newest is {rotated}: {answer}")
+    finally:
+        load.finish()
     result = load.unfailing()
     load.check_records()
-    return f"{rounds} rotations: 0 of {result['calls']} calls failed, tokens of all {rounds + 1} keys are taken by both gateways"
+    return (f"{rounds} rotations, each waited for until the new key signed: 0 of {result['calls']} calls failed, tokens of all "
+            f"{len(tokens)} keys are taken by both gateways")
+
+
+def key_of(token: str) -> str:
+    """The key that a token names."""
+    header = token.partition(".")[0]
+    return json.loads(base64.urlsafe_b64decode(header + "=" * (-len(header) % 4)))["kid"]
+
+
+def signing_key(stage: Stage, server: str) -> str:
+    """The key that a server signs with now; it is asked at leisure, because each question is recorded."""
+    time.sleep(0.5)
+    return key_of(stage.token(server=server))
