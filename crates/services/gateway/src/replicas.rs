@@ -2,12 +2,14 @@
 //!
 //! The replica that accepted a POST or GET owns its stream. Letters bring to the owner what arrives elsewhere: an agent
 //! that comes back for the stream ([`resume`]), a cancellation, the end of the session. A letter may be lost: then an agent
-//! waits for a deadline, or a replica learns of the end of a session when it asks the shared map the next time.
+//! waits for a deadline, or a replica learns of the end of a session when it asks the shared map the next time. Where it
+//! matters that a letter was read, its reader says so ([`question`]).
 
 mod inbox;
 mod letter;
 mod members;
 mod pump;
+mod question;
 mod resume;
 mod shown;
 mod tasks;
@@ -58,7 +60,7 @@ pub(crate) struct Replicas {
     /// Streams of others that agents came back for here.
     asked: Mutex<HashMap<u64, mpsc::Sender<Piece>>>,
     pumps: Pumps,
-    /// What others were asked about resources.
+    /// What others were asked.
     questions: Mutex<HashMap<u64, mpsc::Sender<Option<ServerId>>>>,
 }
 
@@ -142,7 +144,7 @@ impl Replicas {
 
     /// Tells all others that a session is over.
     pub(crate) fn tell_ended(&self, session: &str) {
-        self.post(Outgoing::ToAll(Body::Ended(Ended { session: session.to_owned() })));
+        self.post(Outgoing::ToAll(Body::Ended(Ended { session: session.to_owned(), number: 0 })));
     }
 
     /// Tells all others that the agent wants no answer to a request; its call may run on any of them.

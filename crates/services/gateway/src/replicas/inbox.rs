@@ -19,6 +19,7 @@ pub(super) fn receive(engine: &Arc<Engine>, letter: &[u8]) {
                 engine.sessions.end_here(&session);
                 close_upstreams(engine, &session);
             }
+            replicas.confirm_ended(from, ended.number);
         }
         Body::Cancel(cancel) => {
             if let Some(session) = engine.sessions.at_hand(&cancel.session) {
@@ -39,6 +40,7 @@ pub(super) fn receive(engine: &Arc<Engine>, letter: &[u8]) {
             let server = engine.virtual_servers.showed(&asked.subject, &asked.endpoint, &asked.uri);
             replicas.answer(from, asked.number, server);
         }
-        Body::Showed(showed) => replicas.hear(&showed),
+        Body::Showed(showed) => replicas.hear(showed.number, showed.server.parse().ok()),
+        Body::IsEnded(ended) => replicas.hear(ended.number, None),
     }
 }

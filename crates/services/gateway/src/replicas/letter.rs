@@ -16,7 +16,7 @@ pub(super) struct Letter {
     /// The replica that wrote it.
     #[prost(string, tag = "2")]
     pub(super) from: String,
-    #[prost(oneof = "Body", tags = "3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
+    #[prost(oneof = "Body", tags = "3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14")]
     body: Option<Body>,
 }
 
@@ -56,6 +56,9 @@ pub(super) enum Body {
     /// The answer.
     #[prost(message, tag = "13")]
     Showed(Showed),
+    /// The session has ended at the writer too.
+    #[prost(message, tag = "14")]
+    IsEnded(Number),
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -65,6 +68,9 @@ pub(super) struct Hello {}
 pub(super) struct Ended {
     #[prost(string, tag = "1")]
     pub(super) session: String,
+    /// Chosen by the writer, who waits for [`Body::IsEnded`]; 0 if it does not.
+    #[prost(uint64, tag = "2")]
+    pub(super) number: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -140,7 +140,7 @@ async fn find(engine: &Arc<Engine>, session: &Session, last: &LastEvent) -> Foun
     }
 }
 
-/// Ends a session; the agent does not wait for servers to hear of it.
+/// Ends a session at every replica; the agent does not wait for servers to hear of it.
 pub(crate) async fn delete(engine: &Arc<Engine>, head: &Parts, agent: Arc<Agent>, mut call: Call) -> Served {
     let ended = match session_for(engine, head, &agent).await {
         Ok(session) => engine.sessions.end(&session).await.map(|()| session),
@@ -148,8 +148,8 @@ pub(crate) async fn delete(engine: &Arc<Engine>, head: &Parts, agent: Arc<Agent>
     };
     match ended {
         Ok(session) => {
-            engine.replicas.tell_ended(&session.id);
             close_upstreams(engine, &session);
+            engine.replicas.end_everywhere(&session.id).await;
             call.done();
             let mut response = Response::new(Body::empty());
             *response.status_mut() = StatusCode::NO_CONTENT;

@@ -163,11 +163,12 @@ async fn with_the_session_its_streams_end_everywhere_and_its_server_is_told_once
     let (a, b) = two().await;
     let session = a.initialize("2025-11-25").await;
     b.in_session(&session, &call(1, "echo")).await;
-    let stream = open_get(&a, &session).await;
+    let mut stream = open_get(&a, &session).await;
+    id_of(stream.body_mut(), "list_changed").await;
     let held = a.open(a.session_request(&session, &call(2, "hold"))).await;
     assert_eq!(delete(&b, &session).await.status, 204);
-    let (stream, held) = tokio::join!(rest(stream), rest(held));
-    assert!(stream.text().contains("list_changed") && !held.text().contains("result"));
+    let (_, held) = tokio::join!(rest(stream), rest(held));
+    assert!(!held.text().contains("result"), "{}", held.text());
     a.server.wait_for(|seen| seen.method == Method::DELETE).await;
     for bench in [&a, &b] {
         assert_eq!(bench.in_session(&session, &call(3, "echo")).await.refusal().2, "unknown_session");
@@ -175,6 +176,17 @@ async fn with_the_session_its_streams_end_everywhere_and_its_server_is_told_once
     }
     assert_eq!((deletes(&a), a.server.sessions()), (1, 0));
     assert_eq!(delete(&a, &session).await.status, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s3_49_once_a_session_is_deleted_no_gateway_takes_a_request_for_it() {
+    let (a, b) = two().await;
+    for _ in 0..50 {
+        let session = a.initialize("2025-11-25").await;
+        assert_eq!(b.in_session(&session, &call(1, "echo")).await.status, 200);
+        assert_eq!(delete(&a, &session).await.status, 204);
+        assert_eq!(b.in_session(&session, &call(2, "echo")).await.status, 404);
+    }
 }
 
 #[tokio::test]
