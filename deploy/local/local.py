@@ -24,11 +24,16 @@ SIGNALS = {"kill": signal.SIGKILL, "pause": signal.SIGSTOP, "resume": signal.SIG
 def up(arguments):
     begin = time.monotonic()
     layout = Layout(arguments.dir)
+    if State.load(layout) is None:
+        layout.refuse_foreign()
     layout.make()
     with layout.lock():
         binaries = str(arguments.bin.absolute()) if arguments.bin else None
         state = State.load(layout) or State.new(arguments.replicas or 2, binaries or str(DEFAULT_BINARIES))
-        state.replicas = arguments.replicas or state.replicas
+        replicas = arguments.replicas or state.replicas
+        if replicas < state.replicas and Deployment(layout, state).runs():
+            raise Failure("there are fewer replicas only after a `down`: the others would go on without anybody who knows of them")
+        state.replicas = replicas
         state.binaries = binaries or state.binaries
         # What is asked for once holds until something else is asked for.
         state.sets = arguments.set if arguments.set is not None else state.sets

@@ -67,6 +67,10 @@ class Deployment:
         stores = {"postgres": self.postgres.process, "redis": self.redis.process}
         return {**stores, **self.services, "demo": self.demo, "balancer": self.balancer.process}
 
+    def runs(self) -> bool:
+        """Whether any of them does."""
+        return any(process.pid for process in self.processes().values())
+
     def process(self, name: str) -> Process:
         processes = self.processes()
         if name not in processes:
@@ -123,7 +127,7 @@ class Deployment:
 
     def check_ports(self):
         """A port that somebody else has is named here, not by the log of whoever needs it."""
-        if any(process.pid for process in self.processes().values()):
+        if self.runs():
             return
         taken = [f"{port} ({name})" for name, port in self.state.ports.items() if not can_listen(port)]
         if taken:

@@ -43,10 +43,21 @@ class Layout:
         self.state = self.root / "state.json"
         self.ready = self.root / "ready.json"
 
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        return self.certs, self.data, self.logs, self.run, self.secrets, self.settings, self.out
+
+    def refuse_foreign(self):
+        """A new platform wants a folder of its own: `down --purge` removes all of it."""
+        own = {folder.name for folder in self.folders} | {"lock"}
+        foreign = [path.name for path in self.root.iterdir() if path.name not in own] if self.root.is_dir() else []
+        if foreign:
+            raise Failure(f"{self.root} holds {foreign[0]}, which is no platform's: choose another --dir")
+
     def make(self):
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            for folder in (self.certs, self.data, self.logs, self.run, self.secrets, self.settings, self.out):
+            for folder in self.folders:
                 folder.mkdir(exist_ok=True)
             for private in (self.certs, self.data, self.secrets):
                 private.chmod(0o700)
