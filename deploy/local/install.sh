@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# Installs what a local platform needs beside its own binaries, where it is missing (Debian and Ubuntu).
+# Installs what a local platform and the build of it need, where it is missing (Debian and Ubuntu).
 set -euo pipefail
 # shellcheck source=tests/scripts/steps.sh
 source "$(dirname "$0")/../../tests/scripts/steps.sh"
 export PATH=$PATH:/usr/sbin
 
+need_compilers
 missing=()
+command -v python3 >/dev/null || missing+=(python3)
 compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
 command -v redis-server >/dev/null || missing+=(redis-server)
 command -v nginx >/dev/null || missing+=(nginx-light)

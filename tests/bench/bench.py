@@ -14,6 +14,7 @@ import itertools
 import json
 import os
 import pathlib
+import signal
 import sqlite3
 import statistics
 import subprocess
@@ -234,6 +235,8 @@ arguments = parse_arguments()
 failures = Failures()
 
 if __name__ == "__main__":
+    # Whoever ends the benchmark ends what it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
     # What the benchmark does itself must not disturb the proxy's core.
     os.sched_setaffinity(0, {int(LOAD_CORE)})
     machine()

@@ -5,6 +5,7 @@ set -euo pipefail
 source "$(dirname "$0")/../scripts/steps.sh"
 cd "$root"
 [ "$(nproc)" -ge 2 ] || { echo "the benchmark needs two cores: one for the proxy, one for load and upstream" >&2; exit 1; }
+need_compilers
 export PATH=$PATH:/usr/sbin
 command -v nginx >/dev/null || step "nginx" apt_install nginx-light
 command -v taskset >/dev/null || step "taskset" apt_install util-linux

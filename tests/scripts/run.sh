@@ -4,8 +4,7 @@ set -euo pipefail
 # shellcheck source=tests/scripts/steps.sh
 source "$(dirname "$0")/steps.sh"
 cd "$root"
-command -v cargo >/dev/null || { echo "cargo is missing: install a Rust toolchain from https://rustup.rs" >&2; exit 1; }
-command -v cc >/dev/null || step "C compiler" apt_install build-essential
+need_compilers
 profile=$([ -n "${RELEASE:-}" ] && echo release || echo quick)
 target=${CARGO_TARGET_DIR:-$root/target}
 [ -x "$target/$profile/portico" ] || echo "The first build takes some minutes; later ones take seconds."

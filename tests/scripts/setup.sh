@@ -47,6 +47,7 @@ install_python() {
 }
 
 mkdir -p "$cache"
+need_compilers
 case ${1:-test} in
 lint)
   install_cargo_tool deny "$deny_version"

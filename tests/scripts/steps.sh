@@ -17,6 +17,12 @@ step() {
   fi
 }
 
+# need_compilers: Rust's has to be there; C's, which some dependencies are built with, is installed.
+need_compilers() {
+  command -v cargo >/dev/null || { echo "cargo is missing: install a Rust toolchain from https://rustup.rs" >&2; return 1; }
+  command -v cc >/dev/null || step "C compiler" apt_install build-essential
+}
+
 # as_root COMMAND …: directly as root, with sudo otherwise.
 as_root() {
   if [ "$(id -u)" = 0 ]; then
