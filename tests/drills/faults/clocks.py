@@ -1,6 +1,5 @@
 """The clocks of two machines differ."""
 
-import time
 from pathlib import Path
 
 from stage import Stage, demand
@@ -25,7 +24,8 @@ def skew(stage: Stage) -> str:
         for seconds in HARMFUL:
             restart_at(platform, name, usual, library, seconds)
             status, answer = stage.call(name, stage.token())
-            demand(status == 401, f"a gateway that is {seconds} s off answered {status}: {answer}")
+            # By the token's time at first; by the feed's, whatever the token says, once that has told the time often enough.
+            demand(status in (401, 503), f"a gateway that is {seconds} s off answered {status}: {answer}")
             message = answer["error"]["message"]
             demand("clock" in message, f"the refusal does not name the clock: {message}")
             demand(stage.metric(name, "portico_gateway_clock_skew_refusals_total") > 0, "no metric counts refusals for skew")
@@ -42,4 +42,3 @@ def restart_at(platform, name: str, command: list, library: str, seconds: int):
     process = platform.process(name)
     process.command = ["env", f"LD_PRELOAD={library}", f"FAKETIME={seconds:+d}s", "FAKETIME_DONT_FAKE_MONOTONIC=1", *command]
     platform.restart(name)
-    time.sleep(0.5)
