@@ -1,9 +1,11 @@
 //! How fresh a follower's copy is.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use portico_telemetry::Metrics;
+use prometheus_client::metrics::gauge::Gauge;
 
 const NEVER: i64 = i64::MIN;
 
@@ -19,6 +21,8 @@ struct Inner {
     connected: AtomicBool,
     /// Microseconds that the server's clock is ahead.
     skew: AtomicI64,
+    /// Shows the revision, once somebody wants to see it.
+    shown: OnceLock<Gauge>,
 }
 
 impl Default for FeedStatus {
@@ -29,6 +33,7 @@ impl Default for FeedStatus {
             has_copy: AtomicBool::new(false),
             connected: AtomicBool::new(false),
             skew: AtomicI64::new(NEVER),
+            shown: OnceLock::new(),
         }))
     }
 }
@@ -71,6 +76,16 @@ impl FeedStatus {
         }
     }
 
+    /// Shows the revision of the copy as `portico_feed_revision{feed="…"}` from now on: replicas that show the same one
+    /// know the same. A copy is shown once.
+    pub fn measure(&self, feed: &'static str, metrics: &Metrics) {
+        let help = "Revision of the last whole step that was applied of a feed; 0 before the first";
+        let gauge = metrics.labelled_gauge("portico_feed_revision", help, ("feed", feed));
+        gauge.set(self.revision());
+        // A second name would show the same copy twice.
+        let _ = self.0.shown.set(gauge);
+    }
+
     pub(crate) fn set_skew(&self, skew: TimeDelta) {
         // Out of range is further apart than any two clocks that matter.
         self.0.skew.store(skew.num_microseconds().unwrap_or(i64::MAX), Ordering::Release);
@@ -80,9 +95,30 @@ impl FeedStatus {
         self.0.revision.store(revision, Ordering::Release);
         self.0.last_contact.store(at.timestamp_micros(), Ordering::Release);
         self.0.has_copy.store(true, Ordering::Release);
+        if let Some(gauge) = self.0.shown.get() {
+            gauge.set(revision);
+        }
     }
 
     pub(crate) fn set_connected(&self, connected: bool) {
         self.0.connected.store(connected, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_revision_of_each_feed_is_shown_as_it_grows() {
+        let metrics = Metrics::new();
+        let (catalogue, trust) = (FeedStatus::default(), FeedStatus::default());
+        catalogue.confirm(3, DateTime::UNIX_EPOCH);
+        catalogue.measure("catalogue", &metrics);
+        trust.measure("trust", &metrics);
+        assert!(metrics.render().contains("portico_feed_revision{feed=\"catalogue\"} 3\n"));
+        assert!(metrics.render().contains("portico_feed_revision{feed=\"trust\"} 0\n"));
+        catalogue.confirm(7, DateTime::UNIX_EPOCH);
+        assert!(metrics.render().contains("portico_feed_revision{feed=\"catalogue\"} 7\n"));
     }
 }

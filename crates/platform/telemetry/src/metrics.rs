@@ -1,13 +1,14 @@
 //! The one metrics registry of a process.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     fmt,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use prometheus_client::{
     encoding::text,
+    metrics::{family::Family, gauge::Gauge},
     registry::{Metric, Registry},
 };
 
@@ -23,8 +24,12 @@ pub struct Metrics(Arc<Mutex<Registered>>);
 #[derive(Default)]
 struct Registered {
     names: HashSet<String>,
+    /// Gauges that several parts of a process show, each under its own label.
+    shared: HashMap<String, Family<Vec<Label>, Gauge>>,
     registry: Registry,
 }
+
+type Label = (&'static str, &'static str);
 
 impl Metrics {
     /// Makes an empty registry.
@@ -44,6 +49,27 @@ impl Metrics {
         } else {
             tracing::error!(metric.name = name, "metric is registered twice, the second one is not shown");
         }
+    }
+
+    /// Returns the gauge of one label of a metric that several parts of the process show together, e.g.
+    /// `portico_feed_revision{feed="trust"}`.
+    #[must_use]
+    pub fn labelled_gauge(&self, name: &str, help: &str, label: Label) -> Gauge {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Registered { names, shared, registry } = &mut *inner;
+        let family = shared.entry(name.to_owned()).or_insert_with(|| {
+            let family = Family::default();
+            if names.insert(name.to_owned()) {
+                registry.register(name, help, family.clone());
+            } else {
+                tracing::error!(
+                    metric.name = name,
+                    "metric is registered twice, the second one is not shown"
+                );
+            }
+            family
+        });
+        family.get_or_create(&vec![label]).clone()
     }
 
     /// Renders every metric as `OpenMetrics` text.
@@ -68,7 +94,7 @@ impl fmt::Debug for Metrics {
 
 #[cfg(test)]
 mod tests {
-    use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
+    use prometheus_client::metrics::counter::Counter;
 
     use super::*;
 
@@ -83,6 +109,22 @@ mod tests {
             page,
             "# HELP portico_test_calls Calls seen.\n# TYPE portico_test_calls counter\nportico_test_calls_total 3\n# EOF\n"
         );
+    }
+
+    #[test]
+    fn a_labelled_gauge_is_shown_once_however_many_parts_of_a_process_set_it() {
+        let metrics = Metrics::new();
+        let gauge = |feed| metrics.labelled_gauge("portico_test_revision", "Revision", ("feed", feed));
+        gauge("trust").set(7);
+        gauge("catalogue").set(8);
+        gauge("trust").inc();
+        let page = metrics.render();
+        assert_eq!(page.matches("# TYPE").count(), 1, "{page}");
+        for line in
+            [r#"portico_test_revision{feed="trust"} 8"#, r#"portico_test_revision{feed="catalogue"} 8"#]
+        {
+            assert!(page.contains(line), "{page}");
+        }
     }
 
     #[test]

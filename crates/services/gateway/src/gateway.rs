@@ -83,6 +83,7 @@ pub struct Gateway {
     engine: Arc<Engine>,
     registry: Link,
     sealer: Sealer,
+    metrics: Metrics,
     readiness: Readiness,
     /// Expired sessions; taken by the task that closes them upstream.
     expired: Mutex<Option<mpsc::Receiver<Arc<Session>>>>,
@@ -158,6 +159,7 @@ impl Gateway {
             engine: Arc::new(engine),
             registry: d.registry,
             sealer: d.sealer,
+            metrics: d.metrics,
             readiness: d.readiness,
             expired: Mutex::new(Some(expired)),
         })
@@ -196,7 +198,12 @@ impl Gateway {
         CopyAge { path: copy.clone(), age, clock: engine.recorder.clock.clone() }.spawn(tasks);
         let disk = DiskCopy::Sealed(copy, self.sealer.clone());
         let ready = self.readiness.check("catalogue");
-        let source = FeedSource { link: link.clone(), disk, clock: engine.recorder.clock.clone() };
+        let source = FeedSource {
+            link: link.clone(),
+            disk,
+            clock: engine.recorder.clock.clone(),
+            metrics: self.metrics.clone(),
+        };
         engine.catalogue.follow(source, tasks, ready);
         let resolver = Resolver {
             catalogue: Arc::clone(&engine.catalogue),

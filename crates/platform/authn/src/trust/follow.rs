@@ -69,10 +69,14 @@ impl TrustHandle {
         self.feed_status()?.skew()
     }
 
-    /// Shows how far the clocks differ as `portico_trust_clock_skew_seconds`.
+    /// Shows how far the clocks differ as `portico_trust_clock_skew_seconds`, and how far the feed was followed as
+    /// `portico_feed_revision`.
     pub fn measure(&self, metrics: &Metrics) {
         let help = "Seconds that the auth-server's clock is ahead; beyond 60 either way no token is accepted";
         metrics.register("portico_trust_clock_skew_seconds", help, Skew(self.clone()));
+        if let Some(status) = self.feed_status() {
+            status.measure("trust", metrics);
+        }
     }
 
     /// Returns how the feed fares, if one is followed: for metrics.

@@ -6,6 +6,7 @@ use portico_feed::{DiskCopy, Follower};
 use portico_process::{ReadinessCheck, Tasks};
 use portico_proto_registry::catalogue_service_client::CatalogueServiceClient;
 use portico_proto_registry::{WatchCatalogueRequest, WatchCatalogueResponse};
+use portico_telemetry::Metrics;
 use portico_transport::Link;
 use tonic::{Status, Streaming};
 
@@ -33,12 +34,14 @@ pub(crate) struct Source {
     pub(crate) disk: DiskCopy,
     /// Tells how old the last copy is.
     pub(crate) clock: SharedClock,
+    /// Where it is shown how far it was followed.
+    pub(crate) metrics: Metrics,
 }
 
 impl Catalogue {
     /// Follows the registry until shutdown; ready once there is a snapshot, be it from disk.
     pub(crate) fn follow(self: &Arc<Self>, source: Source, tasks: &Tasks, ready: ReadinessCheck) {
-        let Source { link, disk, clock } = source;
+        let Source { link, disk, clock, metrics } = source;
         ready.not_ready("the registry has not been heard of yet: see that it runs and can be reached");
         let catalogue = Arc::clone(self);
         let follower = Follower::<CatalogueFrames>::new(
@@ -50,6 +53,7 @@ impl Catalogue {
             },
             clock,
         );
+        follower.status().measure("catalogue", &metrics);
         let open = move |since_revision| watch(link.clone(), since_revision);
         tasks.spawn::<_, Infallible>("follow-catalogue", follower.run(open, tasks.shutdown_token()));
     }
