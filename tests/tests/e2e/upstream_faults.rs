@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use acceptance::deployment::{Deployment, Plan};
+use acceptance::deployment::{Deployment, Plan, url_spec};
 use acceptance::http::Answer;
 use acceptance::mcp::{Session, Stateless};
 use acceptance::upstream::{Era, Mood, Upstream};
+use portico_proto_registry as registry;
+use prost_types::value::Kind;
+use prost_types::{Struct, Value};
 use serde_json::json;
 
 use crate::expect::{Refusal, refused};
@@ -132,5 +135,80 @@ async fn an_era_that_the_server_does_not_speak_is_a_clear_error() {
         answers.iter().all(clear).then_some(())
     };
     acceptance::eventually(Duration::from_secs(5), "an error that names the era", says_so).await;
+    deployment.stop().await;
+}
+
+/// The address of a server that is not there.
+async fn closed() -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    format!("http://{}/mcp", listener.local_addr().unwrap())
+}
+
+/// Adds an instance that the worker calls unhealthy only after a hundred failed probes: the gateways have to find out alone.
+async fn add_instance(deployment: &Deployment, server: &str, url: &str) {
+    let api = deployment.api().await;
+    let list = registry::ListServersRequest { page_size: 100, ..Default::default() };
+    let servers = api.servers().list_servers(list).await.unwrap().into_inner().servers;
+    let server_id = servers.into_iter().find(|found| found.name == server).unwrap().id;
+    let value = |kind: Kind| Value { kind: Some(kind) };
+    let probes = Struct { fields: [("retries".to_owned(), value(Kind::NumberValue(100.0)))].into() };
+    let mut spec = url_spec(url);
+    spec.fields.insert("health_check".to_owned(), value(Kind::StructValue(probes)));
+    let instance = registry::Instance {
+        name: "second".to_owned(),
+        server_id,
+        json_spec: Some(spec),
+        ..Default::default()
+    };
+    let request = registry::CreateInstanceRequest { instance: Some(instance), ..Default::default() };
+    api.instances().create_instance(request).await.expect("a second instance");
+}
+
+/// What all gateways have counted.
+async fn counted(deployment: &Deployment, counter: &str) -> u64 {
+    let metrics = deployment.gateway_metrics().await;
+    let values = metrics.lines().filter_map(|line| line.strip_prefix(counter)?.trim().parse::<u64>().ok());
+    values.sum()
+}
+
+const RETRIED: &str = r#"portico_gateway_retries_total{outcome="answered"}"#;
+const EJECTED: &str = r#"portico_gateway_instance_ejections_total{reason="no_connection"}"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s2_08_with_one_of_two_instances_dead_no_call_fails_in_either_era() {
+    let deployment = Deployment::start().await;
+    let (old, new) = (Upstream::start(Era::Session).await, Upstream::start(Era::Stateless).await);
+    let caller = deployment.publish("old", &old).await;
+    let stateless = Stateless::new(&deployment.publish("new", &new).await);
+    let before = (counted(&deployment, RETRIED).await, counted(&deployment, EJECTED).await);
+    add_instance(&deployment, "old", &closed().await).await;
+    add_instance(&deployment, "new", &closed().await).await;
+    // A result is asserted by each of these calls: none of them may fail, also while nobody knows of the dead instance yet.
+    let found_out = async || {
+        stateless.call("echo", &json!({})).await;
+        Session::open(&caller).await.call("echo", &json!({})).await;
+        let now = (counted(&deployment, RETRIED).await, counted(&deployment, EJECTED).await);
+        (now.0 >= before.0 + 2 && now.1 >= before.1 + 2).then_some(())
+    };
+    acceptance::eventually(Duration::from_secs(10), "the dead instances are ejected", found_out).await;
+    for _ in 0..50 {
+        stateless.call("echo", &json!({})).await;
+        Session::open(&caller).await.call("echo", &json!({})).await;
+    }
+    assert!(new.calls() > 50 && old.calls() > 50);
+    deployment.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s2_08_with_both_instances_dead_the_error_is_that_of_one() {
+    let deployment = Deployment::start().await;
+    deployment.register("gone", &closed().await).await;
+    let caller = deployment.usable("gone").await;
+    add_instance(&deployment, "gone", &closed().await).await;
+    let open = acceptance::mcp::initialize("2025-11-25", &json!({}));
+    for _ in 0..5 {
+        failed_and_recorded(&deployment, &caller.post(open.clone()).await, (502, -32603, "upstream_unreachable"))
+            .await;
+    }
     deployment.stop().await;
 }

@@ -2,6 +2,7 @@
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 use portico_clock::SharedClock;
@@ -63,6 +64,8 @@ pub(crate) struct Details {
     pub(crate) name: String,
     pub(crate) request_bytes: usize,
     pub(crate) response_bytes: usize,
+    /// How often it was sent to another instance because one took no connection.
+    retries: AtomicU32,
     /// The places that it takes until it is over: of its principal, and of all.
     open: Option<OpenCall>,
     pub(crate) place: Option<Place>,
@@ -100,6 +103,7 @@ impl Call {
             name: String::new(),
             request_bytes: 0,
             response_bytes: 0,
+            retries: AtomicU32::new(0),
             open: None,
             place: None,
             admitted: false,
@@ -144,6 +148,11 @@ impl Details {
 
     pub(crate) fn refused(&mut self, refusal: &Refusal) {
         self.finish(refusal.reason.outcome(), refusal.reason.as_str());
+    }
+
+    /// It is sent to another instance, because one took no connection.
+    pub(crate) fn note_retry(&self) {
+        self.retries.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Begins the step that calls a server; what the server gets names it as the parent.
@@ -194,6 +203,7 @@ impl Details {
             correlation_id = self.correlation.as_str(),
             duration_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
             response_bytes = self.response_bytes,
+            retries = self.retries.load(Ordering::Relaxed),
             "call ended"
         );
         if !self.admitted && !self.recorder.may_be_recorded(&self.principal) {

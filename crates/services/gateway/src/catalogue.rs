@@ -3,13 +3,15 @@
 mod copy_age;
 mod credentials;
 mod follow;
+mod retry_budget;
 mod snapshot;
 mod traffic;
 
 pub(crate) use copy_age::CopyAge;
 pub(crate) use credentials::{Credential, Resolver};
 pub(crate) use follow::Source as FeedSource;
-pub(crate) use snapshot::{Endpoint, Instance, Member, Server, Snapshot, same_members};
+pub(crate) use retry_budget::RetryBudget;
+pub(crate) use snapshot::{Endpoint, Eras, Instance, Member, Server, Snapshot, same_members};
 pub(crate) use traffic::Traffic;
 
 use std::collections::{BTreeMap, HashMap};

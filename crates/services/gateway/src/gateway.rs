@@ -117,6 +117,8 @@ impl Gateway {
             metrics: metrics.clone(),
         });
         let news = replicas.news();
+        let hop = Hop::new(d.handles.clone());
+        let upstream = Upstream::new(d.outbound, hop, settings.upstream.clone(), metrics.clone());
         let load = Load::new(limits, metrics.clone());
         let readers = Readers::new(Duration::from_secs(limits.slow_reader_seconds), metrics.clone());
         let recorder = Recorder {
@@ -141,7 +143,7 @@ impl Gateway {
             guard,
             verifier,
             access,
-            upstream: Upstream::new(d.outbound, Hop::new(d.handles.clone()), settings.upstream.clone()),
+            upstream,
             sessions,
             replicas,
             leases: d.coordination.leases(),

@@ -18,6 +18,12 @@ struct ReasonLabel {
     reason: &'static str,
 }
 
+/// Labels of a counted retry.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
+}
+
 /// What the gateway counts.
 #[derive(Debug, Clone)]
 pub(crate) struct GatewayMetrics {
@@ -38,6 +44,8 @@ pub(crate) struct GatewayMetrics {
     pub(crate) catalogue_copy_age: Gauge,
     pub(crate) clock_skew: Counter,
     shed: Arc<HashMap<Shed, Counter>>,
+    ejections: Arc<HashMap<Ejection, Counter>>,
+    retries: Arc<HashMap<Retry, Counter>>,
 }
 
 /// What was turned away because there was too much.
@@ -69,6 +77,58 @@ impl Shed {
             Self::Principal => "principal_open",
             Self::Rate => "rate",
             Self::SlowReader => "slow_reader",
+        }
+    }
+}
+
+/// Why an instance of a server is passed over for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Ejection {
+    /// It refused the connection, or TLS with it failed.
+    NoConnection,
+    /// It did not take the connection in time.
+    ConnectTimeout,
+    /// Its address may not be called.
+    AddressRefused,
+}
+
+impl Ejection {
+    const ALL: [Self; 3] = [Self::NoConnection, Self::ConnectTimeout, Self::AddressRefused];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::NoConnection => "no_connection",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::AddressRefused => "address_refused",
+        }
+    }
+}
+
+/// What became of a call that an instance took no connection for, while its server has others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Retry {
+    /// Another instance answered it.
+    Answered,
+    /// It was sent to another instance and failed there too.
+    Failed,
+    /// No other instance is healthy and was not tried.
+    NoInstance,
+    /// The time that it has is over.
+    NoTime,
+    /// The retry budget of the server is used up.
+    NoBudget,
+}
+
+impl Retry {
+    const ALL: [Self; 5] = [Self::Answered, Self::Failed, Self::NoInstance, Self::NoTime, Self::NoBudget];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Failed => "failed",
+            Self::NoInstance => "no_instance",
+            Self::NoTime => "no_time",
+            Self::NoBudget => "no_budget",
         }
     }
 }
@@ -105,6 +165,8 @@ impl GatewayMetrics {
             catalogue_copy_age: Gauge::default(),
             clock_skew: Counter::default(),
             shed: Arc::new(counters.collect()),
+            ejections: ejections(registry),
+            retries: retries(registry),
         };
         metrics.replicas.set(1);
         metrics.register_replicas(registry);
@@ -178,9 +240,45 @@ impl GatewayMetrics {
         }
     }
 
+    pub(crate) fn ejected(&self, why: Ejection) {
+        if let Some(counter) = self.ejections.get(&why) {
+            counter.inc();
+        }
+    }
+
+    pub(crate) fn retried(&self, outcome: Retry) {
+        if let Some(counter) = self.retries.get(&outcome) {
+            counter.inc();
+        }
+    }
+
     pub(crate) fn count(&self, reason: &str) {
         if let Some(counter) = self.calls.get(reason) {
             counter.inc();
         }
     }
+}
+
+fn ejections(registry: &Metrics) -> Arc<HashMap<Ejection, Counter>> {
+    let family = Family::<ReasonLabel, Counter>::default();
+    let counter = |why: &Ejection| family.get_or_create(&ReasonLabel { reason: why.as_str() }).clone();
+    let counters = Ejection::ALL.iter().map(|why| (*why, counter(why))).collect();
+    registry.register(
+        "portico_gateway_instance_ejections",
+        "Instances of servers that took no connection and are passed over for a while",
+        family,
+    );
+    Arc::new(counters)
+}
+
+fn retries(registry: &Metrics) -> Arc<HashMap<Retry, Counter>> {
+    let family = Family::<OutcomeLabel, Counter>::default();
+    let counter = |outcome: &Retry| family.get_or_create(&OutcomeLabel { outcome: outcome.as_str() }).clone();
+    let counters = Retry::ALL.iter().map(|outcome| (*outcome, counter(outcome))).collect();
+    registry.register(
+        "portico_gateway_retries",
+        "Calls that an instance took no connection for, by what became of them",
+        family,
+    );
+    Arc::new(counters)
 }

@@ -27,7 +27,7 @@ use crate::refusal::{Reason, Refusal};
 use crate::relay::{EventRelay, RelayParts, accepted, events_response, json_response, whole_response};
 use crate::rewrite::Rewrite;
 use crate::session_era::{gone, may_change, no_instance, open_cursor, open_handles, spliced};
-use crate::upstream::{Answer, JsonBody, Outgoing, Reply, not_mcp, too_large};
+use crate::upstream::{Answer, Candidates, JsonBody, Outgoing, Reply, not_mcp, too_large};
 use crate::virtual_server;
 
 /// Serves one message.
@@ -124,13 +124,15 @@ pub(crate) struct StatelessLeg<'a> {
 impl StatelessLeg<'_> {
     /// The judged answer, and what changes in it.
     pub(crate) async fn exchange(&self) -> Result<(Answer, Rewrite), Refusal> {
-        let instance = pick(self.engine, &self.inbound.agent.snapshot, self.server)?;
-        self.check_mirrored(&instance).await?;
-        let answer = self.send(&instance).await?;
+        // Handles come first: what brings a foreign one touches no server.
+        let outgoing = self.outgoing()?;
+        let mut candidates = candidates(self.engine, &self.inbound.agent.snapshot, self.server)?;
+        self.check_mirrored(&mut candidates).await?;
+        let answer = self.engine.upstream.exchange_with_any(&mut candidates, outgoing, self.call).await?;
         let rewrite = Rewrite::of_answer(self.engine, self.inbound, self.server, true);
         let answer = match answer {
             Answer::Json(reply) if reply.status.is_client_error() => {
-                self.judge_error(&instance, reply).await?
+                self.judge_error(candidates.instance(), reply).await?
             }
             Answer::NotFound => return Err(gone()),
             Answer::MethodNotAllowed => return Err(not_bridged(self.inbound.agent, self.server)),
@@ -140,7 +142,8 @@ impl StatelessLeg<'_> {
         Ok((answer, rewrite))
     }
 
-    async fn send(&self, instance: &Instance) -> Result<Answer, Refusal> {
+    /// The call as the server gets it.
+    fn outgoing(&self) -> Result<Outgoing, Refusal> {
         let (body, task) = self.open()?;
         let mut outgoing = Outgoing::post(body).traced(&self.call.correlation, &self.call.trace);
         outgoing.headers.extend(mirrored_headers(&self.inbound.head.headers));
@@ -149,7 +152,7 @@ impl StatelessLeg<'_> {
             let name = HeaderValue::try_from(encode_value(&task).as_ref()).map_err(|_| not_mcp())?;
             outgoing.headers.insert(MCP_NAME, name);
         }
-        self.engine.upstream.exchange(instance, outgoing).await
+        Ok(outgoing)
     }
 
     /// The body with the server's own handles in the place of the sealed ones, and the task that is meant.
@@ -229,11 +232,15 @@ pub(crate) fn mirrored_headers(from: &HeaderMap) -> HeaderMap {
     from.iter().filter(|(name, _)| mirrors(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
-/// An instance that speaks the stateless era.
-pub(crate) fn pick(engine: &Engine, snapshot: &Snapshot, server: ServerId) -> Result<Arc<Instance>, Refusal> {
+/// The instances that speak the stateless era.
+pub(crate) fn candidates(
+    engine: &Engine,
+    snapshot: &Snapshot,
+    server: ServerId,
+) -> Result<Candidates, Refusal> {
     let found = snapshot.server(server).ok_or_else(|| no_instance(None))?;
-    match found.pick(|eras| eras.stateless, engine.random()) {
-        Some(instance) => Ok(Arc::clone(instance)),
+    match Candidates::of(found, |eras| eras.stateless, engine.random()) {
+        Some(candidates) => Ok(candidates),
         None if found.enabled && found.speaks(|eras| eras.session) => Err(refuse_bridging(found)),
         None => Err(no_instance(Some(found))),
     }

@@ -2,6 +2,7 @@
 
 mod documentation;
 mod door;
+mod instances;
 mod limits;
 mod outage;
 mod registry;

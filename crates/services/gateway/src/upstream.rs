@@ -1,5 +1,9 @@
 //! One exchange with one instance of a server: allow-listed headers out, a judged answer back.
 
+mod candidates;
+
+pub(crate) use candidates::Candidates;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +19,7 @@ use portico_telemetry::{CORRELATION_HEADER, CorrelationId, TraceContext};
 
 use crate::catalogue::{Instance, Traffic};
 use crate::hop::Hop;
+use crate::metrics::{Ejection, GatewayMetrics};
 use crate::refusal::{Reason, Refusal};
 use crate::settings::UpstreamSettings;
 
@@ -27,10 +32,11 @@ pub(crate) struct Upstream {
     client: OutboundClient,
     pub(crate) hop: Arc<Hop>,
     pub(crate) settings: Arc<UpstreamSettings>,
+    metrics: GatewayMetrics,
 }
 
 /// What is sent to an instance.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Outgoing {
     pub(crate) method: Method,
     /// MCP and trace headers only.
@@ -53,6 +59,23 @@ pub(crate) enum Answer {
     NotFound,
     /// 405.
     MethodNotAllowed,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+enum Unanswered {
+    /// No byte of the request reached a server: another one can get it.
+    Unsent(Refusal),
+    /// The server may have carried it out.
+    Sent(Refusal),
+}
+
+impl From<Unanswered> for Refusal {
+    fn from(unanswered: Unanswered) -> Self {
+        match unanswered {
+            Unanswered::Unsent(refusal) | Unanswered::Sent(refusal) => refusal,
+        }
+    }
 }
 
 /// An answer with a body.
@@ -127,15 +150,22 @@ impl Outgoing {
 }
 
 impl Upstream {
-    pub(crate) fn new(client: OutboundClient, hop: Hop, settings: UpstreamSettings) -> Self {
-        Self { client, hop: Arc::new(hop), settings: Arc::new(settings) }
+    pub(crate) fn new(
+        client: OutboundClient,
+        hop: Hop,
+        settings: UpstreamSettings,
+        metrics: GatewayMetrics,
+    ) -> Self {
+        Self { client, hop: Arc::new(hop), settings: Arc::new(settings), metrics }
     }
 
-    /// Sends a call and judges the answer's head.
+    /// Sends a call to this instance and no other, and judges the answer's head.
     pub(crate) async fn exchange(&self, instance: &Instance, outgoing: Outgoing) -> Result<Answer, Refusal> {
-        let deadline =
-            instance.answer_timeout.unwrap_or(Duration::from_millis(self.settings.answer_timeout_ms));
-        self.send(instance, outgoing, deadline).await
+        Ok(self.send(instance, outgoing, self.answer_timeout(instance)).await?)
+    }
+
+    fn answer_timeout(&self, instance: &Instance) -> Duration {
+        instance.answer_timeout.unwrap_or(Duration::from_millis(self.settings.answer_timeout_ms))
     }
 
     /// Sends something that no agent waits for long for.
@@ -144,7 +174,7 @@ impl Upstream {
         instance: &Instance,
         outgoing: Outgoing,
     ) -> Result<Answer, Refusal> {
-        self.send(instance, outgoing, HOUSEKEEPING).await
+        Ok(self.send(instance, outgoing, HOUSEKEEPING).await?)
     }
 
     async fn send(
@@ -152,7 +182,7 @@ impl Upstream {
         instance: &Instance,
         outgoing: Outgoing,
         deadline: Duration,
-    ) -> Result<Answer, Refusal> {
+    ) -> Result<Answer, Unanswered> {
         let load = Load::on(instance);
         let in_session = outgoing.headers.contains_key(SESSION_ID);
         let mut request = Request::new(Body::from(outgoing.body));
@@ -166,13 +196,19 @@ impl Upstream {
             headers.insert(AUTHORIZATION, credential.clone());
         }
         *request.headers_mut() = headers;
-        let response = self.client.request(request, deadline).await.map_err(|error| {
-            if error.is_before_send() {
-                instance.traffic.eject();
+        match self.client.request(request, deadline).await {
+            Ok(response) => {
+                instance.traffic.answered();
+                judge(response, load, in_session).map_err(Unanswered::Sent)
             }
-            unreachable(&error)
-        })?;
-        judge(response, load, in_session)
+            Err(error) if error.is_before_send() => {
+                if instance.traffic.eject() {
+                    self.metrics.ejected(why_ejected(&error));
+                }
+                Err(Unanswered::Unsent(unreachable(&error)))
+            }
+            Err(error) => Err(Unanswered::Sent(unreachable(&error))),
+        }
     }
 
     /// Reads an answer that Portico itself needs whole, and gives its response message.
@@ -311,6 +347,14 @@ fn judge(response: Response<Incoming>, load: Load, in_session: bool) -> Result<A
 
 fn is_empty(body: &Incoming) -> bool {
     http_body::Body::is_end_stream(body)
+}
+
+fn why_ejected(error: &OutboundError) -> Ejection {
+    match error {
+        OutboundError::Refused(_) => Ejection::AddressRefused,
+        OutboundError::ConnectTimeout => Ejection::ConnectTimeout,
+        _ => Ejection::NoConnection,
+    }
 }
 
 fn unreachable(error: &OutboundError) -> Refusal {

@@ -9,7 +9,7 @@ use portico_mcp_types::Revision;
 use portico_proto_registry::catalogue_item::Value;
 use portico_proto_registry::{CatalogueEndpoint, CatalogueInstance, InstanceStatus, Names, Visibility};
 
-use super::{Credential, Traffic};
+use super::{Credential, RetryBudget, Traffic};
 
 /// Longest prefix that a member's names get.
 const MAX_ALIAS: usize = 20;
@@ -70,6 +70,8 @@ pub(crate) struct Server {
     pub(crate) name: String,
     pub(crate) enabled: bool,
     pub(crate) instances: Vec<Arc<Instance>>,
+    /// Shared by successive snapshots.
+    pub(crate) retries: Arc<RetryBudget>,
 }
 
 /// A server made real at an address.
@@ -140,8 +142,14 @@ impl Snapshot {
             if let Value::Server(item) = value
                 && let Ok(id) = item.id.parse::<ServerId>()
             {
-                let instances = instances.remove(&id).unwrap_or_default();
-                let server = Server { id, name: item.name.clone(), enabled: item.enabled, instances };
+                let before = previous.and_then(|snapshot| snapshot.server(id));
+                let server = Server {
+                    id,
+                    name: item.name.clone(),
+                    enabled: item.enabled,
+                    instances: instances.remove(&id).unwrap_or_default(),
+                    retries: before.map(|server| Arc::clone(&server.retries)).unwrap_or_default(),
+                };
                 servers.insert(id, Arc::new(server));
             }
         }
@@ -226,22 +234,33 @@ impl Member {
 }
 
 impl Server {
-    /// Picks the instance for a new call: the less loaded of two candidates (power of two choices). Healthy ones come
-    /// first, and of these the ones that took their last connection; `random` is any number.
-    pub(crate) fn pick(&self, eras: impl Fn(Eras) -> bool, random: u32) -> Option<&Arc<Instance>> {
+    /// Picks the instance for a new call. Healthy ones come first, and of these the ones that took their last connection;
+    /// `random` is any number.
+    pub(crate) fn pick(&self, speaks: fn(Eras) -> bool, random: u32) -> Option<&Arc<Instance>> {
+        self.pick_other(speaks, &[], random)
+            .or_else(|| self.less_loaded(random, |instance| speaks(instance.eras)))
+    }
+
+    /// Picks another healthy instance for a call that those of `tried` took no connection for.
+    pub(crate) fn pick_other(
+        &self,
+        speaks: fn(Eras) -> bool,
+        tried: &[InstanceId],
+        random: u32,
+    ) -> Option<&Arc<Instance>> {
+        let able =
+            |instance: &Instance| instance.healthy && speaks(instance.eras) && !tried.contains(&instance.id);
+        self.less_loaded(random, |instance| able(instance) && !instance.traffic.is_ejected())
+            .or_else(|| self.less_loaded(random, able))
+    }
+
+    /// The less loaded of two candidates (power of two choices).
+    fn less_loaded(&self, random: u32, able: impl Fn(&Instance) -> bool) -> Option<&Arc<Instance>> {
         if !self.enabled {
             return None;
         }
-        let able = |wanted: fn(&Instance) -> bool| {
-            self.instances.iter().filter(|i| eras(i.eras) && wanted(i)).collect::<Vec<_>>()
-        };
-        let mut candidates = able(|instance| instance.healthy && !instance.traffic.is_ejected());
-        if candidates.is_empty() {
-            candidates = able(|instance| instance.healthy);
-        }
-        if candidates.is_empty() {
-            candidates = able(|_| true);
-        }
+        let candidates: Vec<&Arc<Instance>> =
+            self.instances.iter().filter(|instance| able(instance)).collect();
         let count = u32::try_from(candidates.len()).ok()?;
         if count <= 1 {
             return candidates.first().copied();
@@ -361,6 +380,27 @@ mod tests {
         }
         both.instances[1].traffic.eject();
         assert!(both.pick(|_| true, 0).is_some(), "with no other left it is tried all the same");
+    }
+
+    #[tokio::test]
+    async fn s2_08_another_instance_is_healthy_and_was_not_tried() {
+        let mut sick = instance(3, 1, "http://127.0.0.1:11/mcp");
+        if let Some(Value::Instance(instance)) = &mut sick.1.value {
+            instance.status = InstanceStatus::Unhealthy.into();
+        }
+        let items = vec![
+            server(1, "one"),
+            instance(1, 1, "http://127.0.0.1:9/mcp"),
+            instance(2, 1, "http://127.0.0.1:10/mcp"),
+            sick,
+        ];
+        let snap = snapshot(items);
+        let all = snap.servers.values().next().unwrap();
+        let (first, second) = (all.instances[0].id, all.instances[1].id);
+        assert_eq!(all.pick_other(|_| true, &[first], 7).unwrap().id, second);
+        all.instances[1].traffic.eject();
+        assert_eq!(all.pick_other(|_| true, &[first], 7).unwrap().id, second, "it may be back");
+        assert!(all.pick_other(|_| true, &[first, second], 7).is_none(), "not the unhealthy one");
     }
 
     #[test]

@@ -37,17 +37,27 @@ impl Traffic {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// Notes that it took no connection.
-    pub(crate) fn eject(&self) {
-        self.ejected_until.store(self.age(EJECTED_FOR), Ordering::Relaxed);
+    /// Notes that it took no connection; `true` if it was not ejected already.
+    pub(crate) fn eject(&self) -> bool {
+        let before = self.ejected_until.swap(self.age(EJECTED_FOR), Ordering::Relaxed);
+        !self.is_before(before)
+    }
+
+    /// Notes that it answered.
+    pub(crate) fn answered(&self) {
+        // Written only where there is something to change: all calls of the instance read it.
+        if self.ejected_until.load(Ordering::Relaxed) != 0 {
+            self.ejected_until.store(0, Ordering::Relaxed);
+        }
     }
 
     /// Whether it took no connection a moment ago; once the time is over, a call tries it again.
     pub(crate) fn is_ejected(&self) -> bool {
-        match self.ejected_until.load(Ordering::Relaxed) {
-            0 => false,
-            until => self.age(Duration::ZERO) < until,
-        }
+        self.is_before(self.ejected_until.load(Ordering::Relaxed))
+    }
+
+    fn is_before(&self, until: u64) -> bool {
+        until != 0 && self.age(Duration::ZERO) < until
     }
 
     fn age(&self, and: Duration) -> u64 {
@@ -63,9 +73,19 @@ mod tests {
     async fn an_instance_that_took_no_connection_is_tried_again_after_a_while() {
         let traffic = Traffic::default();
         assert!(!traffic.is_ejected());
-        traffic.eject();
+        assert!(traffic.eject());
         assert!(traffic.is_ejected());
+        assert!(!traffic.eject(), "it is already");
         tokio::time::advance(EJECTED_FOR).await;
+        assert!(!traffic.is_ejected());
+        assert!(traffic.eject(), "anew");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_instance_that_answers_is_ejected_no_longer() {
+        let traffic = Traffic::default();
+        traffic.eject();
+        traffic.answered();
         assert!(!traffic.is_ejected());
     }
 }

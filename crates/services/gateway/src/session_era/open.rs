@@ -14,7 +14,7 @@ use crate::front::{Inbound, Served};
 use crate::refusal::{Reason, Refusal};
 use crate::relay::whole_response;
 use crate::session::{Published, Record, UpstreamSession, sensitive};
-use crate::upstream::{Outgoing, is_unknown_method, not_mcp, too_large};
+use crate::upstream::{Candidates, Outgoing, is_unknown_method, not_mcp, too_large};
 
 /// Id of the `initialize` that Portico sends on its own.
 const OWN_INITIALIZE: &str = "\"portico-initialize\"";
@@ -58,13 +58,14 @@ async fn open_session(
     let Some(member) = single(agent) else {
         return crate::virtual_server::initialize(engine, inbound, call).await;
     };
-    let instance = pick(engine, &agent.snapshot, member.server)?;
+    let mut candidates = candidates(engine, &agent.snapshot, member.server)?;
     let outgoing = Outgoing::post(inbound.body.clone()).traced(&call.correlation, &call.trace);
-    let answer = engine.upstream.exchange(&instance, outgoing).await?;
+    let answer = engine.upstream.exchange_with_any(&mut candidates, outgoing, call).await?;
+    let instance = candidates.instance();
     let (message, upstream_id) = engine.upstream.response_to(inbound.envelope.id, answer).await?;
     let Some(negotiated) = Negotiated::read(&message)? else {
         // The server refused; there is no session.
-        return match other_era(&agent.snapshot, member.server, &instance, &message) {
+        return match other_era(&agent.snapshot, member.server, instance, &message) {
             Some(refusal) => Err(refusal),
             None => Ok((message, None)),
         };
@@ -120,11 +121,11 @@ impl Negotiated {
     }
 }
 
-/// An instance that speaks the session era.
-pub(crate) fn pick(engine: &Engine, snapshot: &Snapshot, server: ServerId) -> Result<Arc<Instance>, Refusal> {
+/// The instances that speak the session era.
+fn candidates(engine: &Engine, snapshot: &Snapshot, server: ServerId) -> Result<Candidates, Refusal> {
     let server = snapshot.server(server).ok_or_else(|| no_instance(None))?;
-    match server.pick(|eras| eras.session, engine.random()) {
-        Some(instance) => Ok(Arc::clone(instance)),
+    match Candidates::of(server, |eras| eras.session, engine.random()) {
+        Some(candidates) => Ok(candidates),
         None if server.enabled && server.speaks(|eras| eras.stateless) => Err(not_bridged(server)),
         None => Err(no_instance(Some(server))),
     }
@@ -171,13 +172,13 @@ impl Leg<'_> {
         if let Some(open) = sessions.upstream(self.session, self.server, generation).await? {
             return Ok(open);
         }
-        let instance = pick(self.engine, &self.agent.snapshot, self.server)?;
+        let mut candidates = candidates(self.engine, &self.agent.snapshot, self.server)?;
         // What the agent told other replicas is told to the server too.
         sessions.refresh(self.session).await;
-        let own = self.initialize_at(&instance, generation).await?;
+        let own = self.initialize_at(&mut candidates, generation).await?;
         match sessions.publish_upstream(self.session, self.server, own).await? {
             Published::First(open) => {
-                self.restore(&instance, &open).await;
+                self.restore(candidates.instance(), &open).await;
                 Ok(open)
             }
             Published::Lost { first, own } => {
@@ -187,7 +188,11 @@ impl Leg<'_> {
         }
     }
 
-    async fn initialize_at(&self, instance: &Instance, generation: u32) -> Result<UpstreamSession, Refusal> {
+    async fn initialize_at(
+        &self,
+        candidates: &mut Candidates,
+        generation: u32,
+    ) -> Result<UpstreamSession, Refusal> {
         let record = self.session.record();
         let body = format!(
             "{{\"jsonrpc\":\"2.0\",\"id\":{OWN_INITIALIZE},\"method\":\"initialize\",\"params\":{}}}",
@@ -195,7 +200,8 @@ impl Leg<'_> {
         );
         let outgoing =
             Outgoing::post(Bytes::from(body.clone())).traced(&self.call.correlation, &self.call.trace);
-        let answer = self.engine.upstream.housekeeping(instance, outgoing).await?;
+        let answer = self.engine.upstream.housekeeping_with_any(candidates, outgoing, self.call).await?;
+        let instance = candidates.instance();
         let own = Envelope::parse(body.as_bytes())?;
         let (message, id) = self.engine.upstream.response_to(own.id, answer).await?;
         let negotiated = Negotiated::read(&message)?.ok_or_else(|| {

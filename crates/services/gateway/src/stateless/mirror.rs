@@ -11,16 +11,15 @@ use portico_mcp_types::{
 use super::StatelessLeg;
 use super::checks::mismatch;
 use super::tool_headers::{Mirrored, Page, Tools};
-use crate::catalogue::Instance;
 use crate::refusal::Refusal;
-use crate::upstream::Outgoing;
+use crate::upstream::{Candidates, Outgoing};
 
 /// Most pages of a list that is fetched for its annotations.
 const MAX_PAGES: usize = 50;
 
 impl StatelessLeg<'_> {
     /// Compares `Mcp-Param-*` with the arguments; a tool that was never listed is listed first.
-    pub(super) async fn check_mirrored(&self, instance: &Instance) -> Result<(), Refusal> {
+    pub(super) async fn check_mirrored(&self, candidates: &mut Candidates) -> Result<(), Refusal> {
         if self.inbound.envelope.method() != method::TOOLS_CALL {
             return Ok(());
         }
@@ -29,7 +28,7 @@ impl StatelessLeg<'_> {
         } else {
             let within = Duration::from_millis(self.engine.upstream.settings.list_timeout_ms);
             // A server whose list does not come is judged by its answer to the call.
-            let Ok(Ok((tools, whole))) = tokio::time::timeout(within, self.list(instance)).await else {
+            let Ok(Ok((tools, whole))) = tokio::time::timeout(within, self.list(candidates)).await else {
                 return Ok(());
             };
             if whole { self.engine.tool_headers.set(self.server, tools) } else { Arc::new(tools) }
@@ -40,7 +39,7 @@ impl StatelessLeg<'_> {
     }
 
     /// The annotated tools, and whether the list was read to its end.
-    async fn list(&self, instance: &Instance) -> Result<(Tools, bool), Refusal> {
+    async fn list(&self, candidates: &mut Candidates) -> Result<(Tools, bool), Refusal> {
         let mut tools = Tools::new();
         let mut cursor: Option<String> = None;
         for _ in 0..MAX_PAGES {
@@ -49,7 +48,7 @@ impl StatelessLeg<'_> {
             let version = HeaderValue::from_static(Revision::NEWEST.as_str());
             outgoing.headers.insert(PROTOCOL_VERSION, version);
             outgoing.headers.insert(MCP_METHOD, HeaderValue::from_static(method::TOOLS_LIST));
-            let answer = self.engine.upstream.exchange(instance, outgoing).await?;
+            let answer = self.engine.upstream.exchange_with_any(candidates, outgoing, self.call).await?;
             let id = Envelope::parse(&body)?.id;
             let (message, _) = self.engine.upstream.response_to(id, answer).await?;
             let Some(page) = Page::read(&message) else { break };

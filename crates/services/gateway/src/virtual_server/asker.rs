@@ -250,20 +250,21 @@ impl Asker {
         cursor: Option<&str>,
     ) -> Result<Bytes, Refusal> {
         let Era::Stateless(capabilities) = &self.era else { return Err(not_mcp()) };
-        let instance = stateless::pick(&self.engine, &self.agent.snapshot, server.id)?;
+        let mut candidates = stateless::candidates(&self.engine, &self.agent.snapshot, server.id)?;
         let body = request(what, cursor, Some(capabilities));
         let mut outgoing = Outgoing::post(body.clone()).traced(&self.call.correlation, &self.call.trace);
         let version = HeaderValue::from_static(Revision::NEWEST.as_str());
         outgoing.headers.insert(PROTOCOL_VERSION, version);
         outgoing.headers.insert(MCP_METHOD, HeaderValue::from_static(what.method()));
-        let answer = self.engine.upstream.exchange(&instance, outgoing).await?;
+        let answer = self.engine.upstream.exchange_with_any(&mut candidates, outgoing, &self.call).await?;
         if matches!(answer, Answer::NotFound | Answer::MethodNotAllowed) {
             return Err(stateless::refuse_bridging(server));
         }
         let id = Envelope::parse(&body)?.id;
         let (message, _) = self.engine.upstream.response_to(id, answer).await?;
         // A server of the other era answers that it knows no such session, under no id.
-        if instance.eras.session && Envelope::parse(&message).is_ok_and(|answer| answer.id != id) {
+        if candidates.instance().eras.session && Envelope::parse(&message).is_ok_and(|answer| answer.id != id)
+        {
             return Err(stateless::refuse_bridging(server));
         }
         Ok(message)

@@ -26,7 +26,7 @@ use crate::engine::Engine;
 use crate::front::{Inbound, Served};
 use crate::refusal::{Reason, Refusal};
 use crate::rewrite::Rewrite;
-use crate::stateless::{mirrored_headers, pick};
+use crate::stateless::{candidates, mirrored_headers};
 use crate::upstream::{Answer, Outgoing, Reply, lost, not_mcp};
 
 /// Most resources that one stream follows.
@@ -286,10 +286,10 @@ impl Listener {
     }
 
     async fn open(&self) -> Result<Reply, Refusal> {
-        let instance = pick(&self.engine, &self.agent.snapshot, self.server)?;
+        let mut candidates = candidates(&self.engine, &self.agent.snapshot, self.server)?;
         let mut outgoing = Outgoing::post(self.body.clone()).traced(&self.call.correlation, &self.call.trace);
         outgoing.headers.extend(self.headers.clone());
-        match self.engine.upstream.exchange(&instance, outgoing).await? {
+        match self.engine.upstream.exchange_with_any(&mut candidates, outgoing, &self.call).await? {
             Answer::Events(reply) => Ok(reply),
             // A server that has nothing to tell refuses with an error; asking again would change nothing.
             _ => Err(not_mcp()),
