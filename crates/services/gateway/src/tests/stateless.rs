@@ -107,6 +107,13 @@ async fn rs_31_request_state_is_sealed_to_its_caller_and_request() {
     let bob = bench.token_of(&bench.issuer.user(), "demo");
     foreign.headers_mut().insert("authorization", format!("Bearer {bob}").parse().unwrap());
     bench.assert_refused(&bench.send(foreign).await, (200, -32602, "unknown_handle"), seen);
+    // A gateway that has not listed the server's tools yet does not do so for a foreign state either.
+    let other = bench.replica(8);
+    let body = stateless_body("ask", r#""requestState":"server-state","#);
+    let foreign = other.stateless_request("ask").body(Body::from(body)).unwrap();
+    other.assert_refused(&other.send(foreign).await, (200, -32602, "unknown_handle"), seen);
+    let answer = other.stateless_call("ask", &retry).await;
+    assert_eq!(answer.json()["result"]["got"], "server-state", "{}", answer.text());
 }
 
 #[tokio::test]

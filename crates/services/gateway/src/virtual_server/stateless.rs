@@ -10,15 +10,19 @@ use super::listed::What;
 use super::relabel::Relabel;
 use super::scope::Scope;
 use super::session::{renamed, renamed_reference};
-use super::{capabilities, listen, merge, route};
+use super::{capabilities, listen, merge, names, route};
 use crate::call::Call;
 use crate::catalogue::Member;
 use crate::engine::Engine;
 use crate::front::{Inbound, Served};
+use crate::handles::{Bound, Handle, request_digest};
 use crate::refusal::{Reason, Refusal};
 use crate::relay::{accepted, whole_response};
 use crate::rewrite::Rewrite;
 use crate::stateless::{StatelessLeg, deliver};
+
+/// Most members for which a request state is tried: each costs a digest of the arguments.
+const MAX_STATE_OWNERS: usize = 16;
 
 /// Serves a message of the stateless era.
 pub(crate) async fn stateless(engine: &Arc<Engine>, inbound: &Inbound<'_>, mut call: Call) -> Served {
@@ -48,10 +52,48 @@ pub(crate) async fn stateless(engine: &Arc<Engine>, inbound: &Inbound<'_>, mut c
     if name == method::LISTEN {
         return listen::listen(&asker, &scope, inbound, call).await;
     }
+    if let Err(refusal) = check_state(engine, &scope, inbound) {
+        return Err((refusal, call));
+    }
     match find(&asker, &scope, inbound).await {
         Ok(found) => forward(engine, inbound, found, call).await,
         Err(refusal) => Err((refusal, call)),
     }
+}
+
+/// Refuses a request state that no member can have given for this request, before any is asked what it has.
+fn check_state(engine: &Engine, scope: &Scope, inbound: &Inbound<'_>) -> Result<(), Refusal> {
+    let Some(sealed) = inbound.params.request_state()? else { return Ok(()) };
+    let method = inbound.envelope.method();
+    let owners: Vec<(&Member, Bytes)> = match method {
+        method::TOOLS_CALL | method::PROMPTS_GET if scope.prefixed() => {
+            let name = inbound.params.name()?;
+            if names::may_be_shortened(&name) {
+                // Only lists tell what it is called there.
+                return Ok(());
+            }
+            let own = |member| names::own(member, &name).map(|own| (member, renamed(inbound, own)));
+            scope.members().iter().filter_map(own).collect()
+        }
+        method::TOOLS_CALL | method::PROMPTS_GET | method::RESOURCES_READ => {
+            scope.members().iter().map(|member| (member, inbound.body.clone())).collect()
+        }
+        _ => return Ok(()),
+    };
+    if owners.len() > MAX_STATE_OWNERS {
+        return Ok(());
+    }
+    let mut known = Ok(());
+    for (member, body) in &owners {
+        let envelope = Envelope::parse(body)?;
+        let digest = request_digest(member.server, method, &CallParams::parse(envelope.params)?);
+        let bound = Bound::new(inbound.agent, &digest);
+        known = engine.handles.open(Handle::RequestState, &bound, &sealed).map(drop);
+        if known.is_ok() {
+            break;
+        }
+    }
+    known
 }
 
 /// A request as its server knows it.

@@ -90,6 +90,22 @@ async fn a_request_state_goes_back_to_the_server_that_made_it_and_to_no_other() 
 }
 
 #[tokio::test]
+async fn rs_31_a_foreign_request_state_is_refused_before_any_member_is_asked_for_its_list() {
+    let with = |names: &[&str]| Setup { tools: tools(names), ..Setup::default() };
+    let bench = Virtual::new(Names::Plain, vec![with(&["other"]), with(&["ask"])]).await;
+    let call = async |state: &str| {
+        let params = json!({"name": "ask", "requestState": state, "inputResponses": {}});
+        bench.stateless("tools/call", Some("ask"), params).await
+    };
+    assert_eq!(call("kept").await.refusal(), (200, -32602, "unknown_handle".to_owned()));
+    let asked = bench.members.iter().map(|member| member.seen("tools/list").len()).sum::<usize>();
+    assert_eq!(asked, 0);
+    let first = bench.stateless("tools/call", Some("ask"), json!({"name": "ask"})).await.json();
+    let own = call(first["result"]["requestState"].as_str().unwrap()).await.json();
+    assert_eq!((&own["result"]["got"], &own["result"]["by"]), (&json!("kept"), &json!("two")));
+}
+
+#[tokio::test]
 async fn listen_is_acknowledged_once_and_then_brings_what_all_members_tell() {
     let with = |name: &str| Setup {
         resources: vec![json!({"uri": format!("{name}:1"), "name": "r"})],
