@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::header::AUTHORIZATION;
 use http::{Extensions, HeaderMap};
-use portico_oauth_types::{ResourceUri, Scope, ScopeSet};
+use portico_oauth_types::{ResourceUri, ScopeSet};
 use portico_transport::{PeerIdentity, grpc_error};
 use tonic::{Code, Status};
 
@@ -30,40 +30,6 @@ impl Caller {
     pub fn from_extensions(extensions: &Extensions) -> Option<&Self> {
         extensions.get()
     }
-
-    /// Returns the principal, or refuses a service.
-    pub fn require_principal(&self) -> Result<&Arc<Principal>, Status> {
-        match self {
-            Self::Principal(principal) => Ok(principal),
-            Self::Service(_) => Err(grpc_error(
-                Code::PermissionDenied,
-                "principal_required",
-                "this method is for people and service accounts: call it with an access token",
-            )),
-        }
-    }
-
-    /// Returns the principal if its token allows `scope`.
-    pub fn require_scope(&self, scope: Scope) -> Result<&Arc<Principal>, Status> {
-        let principal = self.require_principal()?;
-        if principal.may(scope) {
-            return Ok(principal);
-        }
-        let message = format!("the access token lacks the scope {scope}: ask for a token with it");
-        Err(grpc_error(Code::PermissionDenied, "insufficient_scope", message))
-    }
-
-    /// Returns the service if it is one of `allowed`.
-    pub fn require_service(&self, allowed: &[&str]) -> Result<&PeerIdentity, Status> {
-        match self {
-            Self::Service(peer) if allowed.contains(&peer.service.as_str()) => Ok(peer),
-            _ => Err(grpc_error(
-                Code::PermissionDenied,
-                "service_required",
-                "this method is internal: only certain services of the deployment may call it",
-            )),
-        }
-    }
 }
 
 /// Makes the gRPC answer for a refused token.
@@ -82,10 +48,6 @@ pub(crate) struct Authenticator {
 impl Authenticator {
     pub(crate) fn new(verifier: Verifier, audience: ResourceUri) -> Self {
         Self { verifier, audience: Arc::new(audience) }
-    }
-
-    pub(crate) fn audience(&self) -> &ResourceUri {
-        &self.audience
     }
 
     /// A peer identity comes only from inside the deployment and wins; everyone else needs a token.

@@ -1,4 +1,4 @@
-//! Tower layers that let no request through without a [`Caller`].
+//! The tower layer that lets no request through without a [`Caller`].
 
 use std::convert::Infallible;
 use std::task::{Context, Poll};
@@ -6,15 +6,13 @@ use std::task::{Context, Poll};
 use axum::body::Body;
 use axum::response::Response;
 use futures_util::future::{Either, Ready, ready};
-use http::header::{HeaderValue, WWW_AUTHENTICATE};
-use http::{Request, StatusCode};
-use portico_oauth_types::{ResourceUri, ScopeSet};
-use portico_transport::problem;
+use http::Request;
+use portico_oauth_types::ResourceUri;
 use tonic::service::Routes;
 use tower::{Layer, Service};
 
-use crate::caller::{Authenticator, challenge, unauthenticated};
-use crate::{Caller, TokenRejected, Verifier};
+use crate::caller::{Authenticator, unauthenticated};
+use crate::{Caller, Verifier};
 
 /// Authenticates gRPC requests: a peer identity or a bearer token for `audience`, else UNAUTHENTICATED.
 #[derive(Debug, Clone)]
@@ -34,81 +32,26 @@ impl CallerLayer {
     pub fn protect(&self, routes: Routes) -> Routes {
         Routes::from(routes.into_axum_router().layer(self.clone()))
     }
-
-    /// Returns the same rule for an axum router, whose refusals are problem+json with a challenge.
-    #[must_use]
-    pub fn for_http(&self) -> HttpCallerLayer {
-        HttpCallerLayer { authenticator: self.authenticator.clone() }
-    }
-}
-
-/// Authenticates HTTP requests: a peer identity or a bearer token, else 401 with a challenge.
-#[derive(Debug, Clone)]
-pub struct HttpCallerLayer {
-    authenticator: Authenticator,
 }
 
 impl<S> Layer<S> for CallerLayer {
-    type Service = CallerService<S, Grpc>;
+    type Service = CallerService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        CallerService { inner, authenticator: self.authenticator.clone(), refusal: Grpc }
+        CallerService { inner, authenticator: self.authenticator.clone() }
     }
 }
 
-impl<S> Layer<S> for HttpCallerLayer {
-    type Service = CallerService<S, Http>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        CallerService { inner, authenticator: self.authenticator.clone(), refusal: Http }
-    }
-}
-
-/// The service that the layers make.
+/// The service that the layer makes.
 #[derive(Debug, Clone)]
-pub struct CallerService<S, R> {
+pub struct CallerService<S> {
     inner: S,
     authenticator: Authenticator,
-    refusal: R,
 }
 
-/// Writes a refusal in the form that the client of a protocol understands.
-pub trait Refusal {
-    /// Makes the response.
-    fn refuse(&self, rejected: TokenRejected, audience: &ResourceUri) -> Response;
-}
-
-/// A gRPC status with `google.rpc.ErrorInfo`.
-#[derive(Debug, Clone, Copy)]
-pub struct Grpc;
-
-impl Refusal for Grpc {
-    fn refuse(&self, rejected: TokenRejected, _audience: &ResourceUri) -> Response {
-        unauthenticated(rejected).into_http()
-    }
-}
-
-/// problem+json, and a challenge where a token would help.
-#[derive(Debug, Clone, Copy)]
-pub struct Http;
-
-impl Refusal for Http {
-    fn refuse(&self, rejected: TokenRejected, audience: &ResourceUri) -> Response {
-        if rejected.unavailable {
-            return problem(StatusCode::SERVICE_UNAVAILABLE, rejected.code, rejected.to_string(), None);
-        }
-        let mut response = problem(StatusCode::UNAUTHORIZED, rejected.code, rejected.to_string(), None);
-        if let Ok(value) = HeaderValue::from_str(&challenge(audience, ScopeSet::EMPTY, rejected)) {
-            response.headers_mut().insert(WWW_AUTHENTICATE, value);
-        }
-        response
-    }
-}
-
-impl<S, R> Service<Request<Body>> for CallerService<S, R>
+impl<S> Service<Request<Body>> for CallerService<S>
 where
     S: Service<Request<Body>, Response = Response, Error = Infallible>,
-    R: Refusal,
 {
     type Response = Response;
     type Error = Infallible;
@@ -126,7 +69,7 @@ where
             }
             Err(rejected) => {
                 tracing::debug!(reason = rejected.code, path = request.uri().path(), "request refused");
-                Either::Right(ready(Ok(self.refusal.refuse(rejected, self.authenticator.audience()))))
+                Either::Right(ready(Ok(unauthenticated(rejected).into_http())))
             }
         }
     }

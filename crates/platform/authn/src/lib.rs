@@ -6,11 +6,11 @@ mod principal;
 mod rejected;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
-pub mod trust;
+mod trust;
 mod verifier;
 
 pub use caller::{Caller, bearer_token, challenge};
-pub use layer::{CallerLayer, CallerService, Grpc, Http, HttpCallerLayer, Refusal};
+pub use layer::{CallerLayer, CallerService};
 pub use principal::Principal;
 pub use rejected::TokenRejected;
 pub use trust::{Role, TrustChange, TrustFeed, TrustFrames, TrustHandle, TrustState};

@@ -26,7 +26,7 @@ const MAX_KEYS: usize = 64;
 
 /// A public key that the issuer signs with. It verifies ES256 and nothing else.
 #[derive(Debug)]
-pub struct TrustKey {
+pub(crate) struct TrustKey {
     kid: String,
     public: ParsedPublicKey,
 }
@@ -39,8 +39,7 @@ impl TrustKey {
     }
 
     /// Returns the name of the key.
-    #[must_use]
-    pub fn kid(&self) -> &str {
+    pub(crate) fn kid(&self) -> &str {
         &self.kid
     }
 
@@ -85,8 +84,7 @@ impl TrustState {
     }
 
     /// Returns the key of this name.
-    #[must_use]
-    pub fn key(&self, kid: &str) -> Option<&Arc<TrustKey>> {
+    pub(crate) fn key(&self, kid: &str) -> Option<&Arc<TrustKey>> {
         self.keys.get(kid)
     }
 
@@ -110,8 +108,7 @@ impl TrustState {
     }
 
     /// Tells whether the token, its grant or the subject's tokens of that age were revoked (RS-27).
-    #[must_use]
-    pub fn is_revoked(&self, principal: &Principal) -> bool {
+    pub(crate) fn is_revoked(&self, principal: &Principal) -> bool {
         self.revocations.cover(principal)
     }
 
@@ -257,7 +254,7 @@ impl TrustHandle {
     }
 
     /// Returns the current view, unless the auth-server has been silent for longer than `max_staleness`.
-    pub fn fresh(
+    pub(crate) fn fresh(
         &self,
         now: DateTime<Utc>,
         max_staleness: Duration,
@@ -288,15 +285,6 @@ impl TrustHandle {
     /// Notes that the auth-server was heard of at `now` and had nothing new to tell.
     pub fn confirm(&self, now: DateTime<Utc>) {
         self.inner.confirmed_at.fetch_max(now.timestamp_micros(), Ordering::AcqRel);
-    }
-
-    /// Returns when the auth-server was last heard of.
-    #[must_use]
-    pub fn confirmed_at(&self) -> Option<DateTime<Utc>> {
-        match self.confirmed_micros() {
-            NEVER => None,
-            micros => DateTime::from_timestamp_micros(micros),
-        }
     }
 
     fn confirmed_micros(&self) -> i64 {

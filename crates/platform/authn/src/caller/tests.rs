@@ -1,18 +1,11 @@
 use http::HeaderValue;
-use portico_clock::SystemClock;
+use portico_oauth_types::Scope;
 use portico_transport::reason_of;
 
 use super::*;
-use crate::testing::TestIssuer;
 
 fn headers(values: &[&str]) -> HeaderMap {
     values.iter().map(|value| (AUTHORIZATION, HeaderValue::from_str(value).unwrap())).collect()
-}
-
-fn principal(scopes: ScopeSet) -> Caller {
-    let issuer = TestIssuer::new(Arc::new(SystemClock));
-    let token = issuer.token(&issuer.user(), "https://portico.test/api", scopes);
-    Caller::Principal(issuer.verifier().verify(&token, "https://portico.test/api").unwrap())
 }
 
 #[test]
@@ -50,29 +43,6 @@ fn rs_10_the_challenge_quotes_the_metadata_url_and_tells_an_error_only_of_a_toke
     let expired = challenge(&resource, ScopeSet::EMPTY, TokenRejected::EXPIRED);
     assert!(expired.starts_with(&format!("Bearer resource_metadata=\"{url}\", error=\"invalid_token\", ")));
     assert_eq!(expired.matches('"').count(), 6);
-}
-
-#[test]
-fn rs_11_a_scope_that_is_missing_is_named() {
-    let caller = principal(Scope::RegistryRead.into());
-    assert!(caller.require_scope(Scope::RegistryRead).is_ok());
-    let status = caller.require_scope(Scope::RegistryWrite).unwrap_err();
-    assert_eq!(status.code(), Code::PermissionDenied);
-    assert_eq!(reason_of(&status).as_deref(), Some("insufficient_scope"));
-    assert!(status.message().contains("registry:write"));
-}
-
-#[test]
-fn only_the_named_services_pass() {
-    let gateway = Caller::Service(PeerIdentity::new("gateway"));
-    assert!(gateway.require_service(&["worker", "gateway"]).is_ok());
-    for (caller, reason) in [
-        (gateway.require_service(&["worker"]).unwrap_err(), "service_required"),
-        (principal(Scope::Admin.into()).require_service(&["gateway"]).unwrap_err(), "service_required"),
-        (gateway.require_scope(Scope::Mcp).unwrap_err(), "principal_required"),
-    ] {
-        assert_eq!(reason_of(&caller).as_deref(), Some(reason));
-    }
 }
 
 #[test]

@@ -80,26 +80,3 @@ async fn s2_34_nothing_passes_without_credentials_not_even_an_unknown_path() {
     let response = grpc(&issuer.api_layer(), request(Some(&mcp))).await;
     assert_eq!(Status::from_header_map(response.headers()).unwrap().code(), Code::Unavailable);
 }
-
-#[tokio::test]
-async fn rs_10_http_refusals_carry_a_challenge() {
-    let (issuer, clock) = issuer();
-    let app = || Router::new().route("/x", get(who)).layer(issuer.api_layer().for_http());
-    let response = app().oneshot(request(None)).await.unwrap();
-    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
-    assert_eq!(
-        response.headers()[WWW_AUTHENTICATE],
-        "Bearer resource_metadata=\"https://portico.test/.well-known/oauth-protected-resource/api\""
-    );
-    assert!(text(response).await.contains("\"reason\":\"token_missing\""));
-
-    let user = issuer.user();
-    let token = issuer.api_token(&user, Scope::Mcp.into());
-    let response = app().oneshot(request(Some(&token))).await.unwrap();
-    assert_eq!(text(response).await, user.to_string());
-
-    clock.advance(Duration::seconds(121));
-    let response = app().oneshot(request(Some(&token))).await.unwrap();
-    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
-    assert!(!response.headers().contains_key(WWW_AUTHENTICATE));
-}

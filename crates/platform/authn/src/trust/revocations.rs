@@ -79,10 +79,7 @@ impl Revocations {
 
 /// A revocation without a usable moment revokes everything: failure is closed.
 fn not_before(item: &proto::TrustRevocation) -> DateTime<Utc> {
-    let moment = item.not_before.as_ref();
-    moment
-        .and_then(|time| DateTime::from_timestamp(time.seconds, u32::try_from(time.nanos).ok()?))
-        .unwrap_or(DateTime::<Utc>::MAX_UTC)
+    item.not_before.as_ref().and_then(portico_feed::moment).unwrap_or(DateTime::<Utc>::MAX_UTC)
 }
 
 fn unusable(key: &str) {
