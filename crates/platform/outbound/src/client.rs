@@ -231,6 +231,9 @@ pub async fn collect(body: Incoming, limit: usize, deadline: Duration) -> Result
 fn tls(extra_roots: Vec<CertificateDer<'static>>) -> Result<ClientConfig, BuildError> {
     let mut roots = RootCertStore::empty();
     let native = rustls_native_certs::load_native_certs();
+    for error in &native.errors {
+        tracing::warn!(%error, "some of the system's certification authorities cannot be read");
+    }
     roots.add_parsable_certificates(native.certs);
     for root in extra_roots {
         roots.add(root)?;

@@ -1,7 +1,7 @@
 //! The HTTP client for addresses that a user can influence.
 //!
-//! A URL is checked when it is registered ([`OutboundPolicy::check_url`], [`OutboundPolicy::check_url_resolved`])
-//! and again at every dial: the client resolves the name itself, vets every address and connects to those very
+//! A URL is checked when it is registered ([`OutboundPolicy::check_url`], [`OutboundClient::check_url`]) and
+//! again at every dial: the client resolves the name itself, vets every address and connects to those very
 //! addresses, so an answer that changes in between (DNS rebinding) reaches nothing. It follows no redirects, reads
 //! no proxy variables and decompresses nothing.
 
@@ -18,5 +18,5 @@ pub use body::{Body, BoxError};
 pub use client::{BuildError, OutboundClient, OutboundError, OutboundLimits, OutboundParts, collect};
 pub use policy::OutboundPolicy;
 pub use refused::{AddressRefused, RefusalReason};
-pub use resolve::{Resolve, Resolving, SystemResolver};
+pub use resolve::{Resolve, Resolving};
 pub use rule::{AllowRule, InvalidAllowRule};

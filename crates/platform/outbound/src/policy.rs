@@ -81,7 +81,11 @@ impl OutboundPolicy {
     }
 
     /// Checks a URL and every address that its host has now. What a host has later is checked at the dial.
-    pub async fn check_url_resolved(&self, url: &Url, resolver: &dyn Resolve) -> Result<(), AddressRefused> {
+    pub(crate) async fn check_url_resolved(
+        &self,
+        url: &Url,
+        resolver: &dyn Resolve,
+    ) -> Result<(), AddressRefused> {
         self.check_url(url)?;
         let Some(Host::Domain(host)) = url.host() else { return Ok(()) };
         let port = url.port_or_known_default().unwrap_or_default();
@@ -89,11 +93,6 @@ impl OutboundPolicy {
             Ok(vetted) => vetted.map(drop),
             Err(_) => Err(not_resolved(host)),
         }
-    }
-
-    /// Checks an address by itself, as if no port and no host name were known.
-    pub fn check_ip(&self, ip: IpAddr) -> Result<(), AddressRefused> {
-        self.check_class(None, ip)
     }
 
     /// Resolves a host and returns its addresses if every one of them may be called.

@@ -17,7 +17,7 @@ pub trait Resolve: Send + Sync + Debug {
 
 /// The system's resolver (`/etc/hosts`, DNS …).
 #[derive(Debug, Clone, Copy, Default)]
-pub struct SystemResolver;
+pub(crate) struct SystemResolver;
 
 impl Resolve for SystemResolver {
     fn resolve(&self, host: &str, port: u16) -> Resolving {
