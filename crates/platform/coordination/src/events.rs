@@ -121,7 +121,7 @@ impl EventStream {
             Backend::Local(stream) => Member::Local(stream.subscribe(topic, group)),
             Backend::Remote(stream) => Member::Remote(stream.subscribe(topic, group, consumer).await?),
         };
-        Ok(Consumer { name: consumer.to_owned(), member })
+        Ok(Consumer { member })
     }
 
     /// Returns what a group could not handle, oldest first.
@@ -139,7 +139,6 @@ impl EventStream {
 /// visibility timeout, and what is published meanwhile waits.
 #[derive(Debug)]
 pub struct Consumer {
-    name: String,
     member: Member,
 }
 
@@ -168,11 +167,5 @@ impl Consumer {
             }
             Member::Remote(member) => member.ack(id).await,
         }
-    }
-
-    /// Returns the name under which this consumer joined.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
     }
 }

@@ -118,16 +118,7 @@ impl Coordination {
 
     /// Makes a backend over Redis, which need not be there yet. Fails only for settings that cannot work.
     pub fn connect(settings: &CoordinationSettings, deps: CoordinationDeps<'_>) -> Result<Self, SetupError> {
-        Self::connect_with(settings, deps, StreamSettings::default())
-    }
-
-    /// Makes a backend over Redis whose event streams have other limits than the defaults.
-    pub fn connect_with(
-        settings: &CoordinationSettings,
-        deps: CoordinationDeps<'_>,
-        streams: StreamSettings,
-    ) -> Result<Self, SetupError> {
-        Self::connect_within(settings, deps, streams, server::DEADLINE)
+        Self::connect_within(settings, deps, StreamSettings::default(), server::DEADLINE)
     }
 
     fn connect_within(

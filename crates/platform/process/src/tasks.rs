@@ -165,8 +165,7 @@ impl Tasks {
     }
 
     /// Returns the names of the tasks that run, each once.
-    #[must_use]
-    pub fn running(&self) -> Vec<&'static str> {
+    pub(crate) fn running(&self) -> Vec<&'static str> {
         self.state().running.keys().copied().collect()
     }
 
