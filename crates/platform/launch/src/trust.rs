@@ -21,7 +21,6 @@ pub fn follow_trust(auth_server: Link, data_dir: &Path, sealer: &Sealer, ground:
         disk: Some(DiskCopy::Sealed(data_dir.join("trust.feed"), sealer.clone())),
         clock: ground.clock.clone(),
     };
-    trust.measure(&ground.metrics);
     trust.follow(feed, &ground.tasks, &ground.readiness);
     trust.measure(&ground.metrics);
     trust
