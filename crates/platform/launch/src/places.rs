@@ -1,6 +1,7 @@
 //! Checks of addresses, directories and files that several programs name.
 
 use std::fs::OpenOptions;
+use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -53,10 +54,15 @@ pub fn check_directory(problems: &mut Problems, key: &str, directory: Option<Pat
 }
 
 /// Writes and removes an empty file: only that tells whether a directory can be written.
+///
+/// In containers every program has the same process id: the file may be another one's, or left by one that was killed.
 fn probe(directory: &Path) -> std::io::Result<()> {
     let path = directory.join(format!(".portico-check-{}", std::process::id()));
-    OpenOptions::new().write(true).create_new(true).open(&path)?;
-    std::fs::remove_file(&path)
+    OpenOptions::new().write(true).create(true).truncate(false).open(&path)?;
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Notes what is wrong with the certificate of the public listener; there need not be one.
@@ -85,6 +91,17 @@ mod tests {
             let told = origin(bad).unwrap_err().to_string();
             assert!(told.starts_with("setting `public_origin`: must be"), "{bad}: {told}");
         }
+    }
+
+    #[test]
+    fn what_a_killed_program_left_of_its_check_hinders_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let left = dir.path().join(format!(".portico-check-{}", std::process::id()));
+        std::fs::write(&left, "").unwrap();
+        let mut problems = Problems::new();
+        check_directory(&mut problems, "data_dir", Some(dir.path().to_owned()));
+        assert_eq!(problems.to_string(), "");
+        assert!(!left.exists());
     }
 
     #[test]
