@@ -6,7 +6,6 @@ use portico_coordination::{Coordination, CoordinationDeps, CoordinationSettings,
 use portico_process::Readiness;
 use portico_sealing::KeyRing;
 use portico_settings::Secret;
-use secrecy::ExposeSecret as _;
 
 use crate::problems::Problems;
 use crate::program::Ground;
@@ -25,20 +24,15 @@ impl CoordinationPlan {
     pub fn check(problems: &mut Problems, settings: CoordinationSettings) -> Option<Self> {
         const KEY: &str = "coordination.redis_url";
         let what = "give redis://… or rediss://…, inline or as { file = \"…\" }";
-        let url = problems.need(KEY, settings.redis_url.as_ref(), what)?;
-        let url = problems.accept(KEY, url.load())?;
-        let tls = url.expose_secret().starts_with("rediss://");
-        if !tls && !url.expose_secret().starts_with("redis://") {
-            problems.add(KEY, "must begin with redis:// or rediss://");
-            return None;
-        }
-        if let Some(ca) = &settings.ca {
-            if !tls {
-                problems.add("coordination.ca", "is set, but the URL does not begin with rediss://");
-                return None;
+        problems.need(KEY, settings.redis_url.as_ref(), what)?;
+        let checked = settings.check();
+        let key = match &checked {
+            Err(SetupError::CaWithoutTls | SetupError::Ca { .. } | SetupError::CaMalformed(_)) => {
+                "coordination.ca"
             }
-            problems.accept("coordination.ca", std::fs::metadata(ca))?;
-        }
+            _ => KEY,
+        };
+        problems.accept(key, checked)?;
         Some(Self { settings })
     }
 
@@ -98,11 +92,22 @@ mod tests {
     #[test]
     fn s3_43_a_section_that_cannot_work_is_told() {
         assert_eq!(told("redis://127.0.0.1/", None), "");
-        assert!(told("http://127.0.0.1/", None).contains("must begin with redis:// or rediss://"));
-        assert!(told("redis://127.0.0.1/", Some("/ca.pem")).contains("does not begin with rediss://"));
-        assert!(
-            told("rediss://127.0.0.1/", Some("/nowhere/ca.pem")).starts_with("setting `coordination.ca`")
-        );
+        for malformed in ["http://127.0.0.1/", "redis://", "rediss://127.0.0.1/#insecure"] {
+            let told = told(malformed, None);
+            assert!(
+                told.starts_with("setting `coordination.redis_url`: the Redis URL is malformed"),
+                "{told}"
+            );
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let empty = directory.path().join("ca.pem");
+        std::fs::write(&empty, "").unwrap();
+        let without_tls = told("redis://127.0.0.1/", empty.to_str());
+        assert!(without_tls.contains("does not start with rediss://"), "{without_tls}");
+        for unusable in [empty.to_str(), Some("/nowhere/ca.pem")] {
+            let told = told("rediss://127.0.0.1/", unusable);
+            assert!(told.starts_with("setting `coordination.ca`: the CA file "), "{told}");
+        }
     }
 
     #[tokio::test(start_paused = true)]
