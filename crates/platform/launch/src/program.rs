@@ -153,21 +153,21 @@ async fn supervise<P: Program>(
         }
         () = died(&tasks) => None,
     };
-    match started {
-        Some(Ok((_, started))) => {
-            let code = portico_process::run_with_drain(tasks, signals, frame.process.drain()).await;
-            drop(started);
-            Ok(code)
-        }
+    let started = match started {
+        Some(Ok((_, started))) => Some(started),
         Some(Err(error)) => {
             tasks.abort();
-            Err(error)
+            return Err(error);
         }
         None => {
             tasks.trigger_shutdown();
-            Ok(tasks.wait(frame.process.drain().grace).await.exit_code())
+            None
         }
-    }
+    };
+    let code = portico_process::run_with_drain(tasks, signals, frame.process.drain()).await;
+    // Until here the data directory is this process's.
+    drop(started);
+    Ok(code)
 }
 
 /// Waits until a task has died, while nothing is served yet.

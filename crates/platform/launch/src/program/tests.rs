@@ -16,6 +16,8 @@ struct Gate {
     begun: Arc<std::sync::OnceLock<SocketAddr>>,
     open: Arc<Notify>,
     fails: bool,
+    /// Whether it has begun something that never ends.
+    stuck: bool,
 }
 
 impl Program for Slow {
@@ -33,6 +35,9 @@ impl Program for Slow {
     }
 
     async fn start(plan: Gate, ground: &Ground) -> Result<Started, Failure> {
+        if plan.stuck {
+            ground.tasks.spawn("stuck", std::future::pending::<Result<(), std::convert::Infallible>>());
+        }
         plan.begun.set(ground.admin).unwrap();
         plan.open.notified().await;
         if plan.fails { Err("the gate is broken".into()) } else { Ok(Started::default()) }
@@ -95,6 +100,23 @@ async fn a_signal_before_the_start_is_complete_ends_the_program_with_0() {
     };
     let (code, ()) = tokio::join!(run, test);
     assert_eq!(text(code.unwrap()), text(ExitCode::SUCCESS));
+}
+
+#[tokio::test]
+async fn a_second_signal_before_the_start_is_complete_ends_the_program_at_once() {
+    let gate = Gate { stuck: true, ..Gate::default() };
+    let (send, signals) = mpsc::channel(2);
+    let frame = frame();
+    let run = supervise::<Slow>(gate.clone(), &frame, Metrics::new(), Signals::from_channel(signals));
+    let test = async {
+        begun(&gate).await;
+        send.send(()).await.unwrap();
+        send.send(()).await.unwrap();
+    };
+    // The grace is longer than the test waits.
+    let ended = tokio::time::timeout(frame.process.drain().grace / 2, async { tokio::join!(run, test) });
+    let (code, ()) = ended.await.unwrap();
+    assert_eq!(text(code.unwrap()), text(ExitCode::FAILURE));
 }
 
 #[tokio::test]
