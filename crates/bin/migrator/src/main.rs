@@ -7,7 +7,8 @@ use anyhow::{Result, bail};
 use migrator::{MigratorSettings, Plan, Tools};
 use portico_clock::SystemClock;
 use portico_ids::SystemRng;
-use portico_launch::{Invocation, Verb, check, invocation, load, print_schema, report};
+use portico_launch::{Invocation, Verb, check, invocation, print_schema, report};
+use portico_settings::load;
 
 const ABOUT: &str = "Waits for the databases, migrates them, seeds what a new deployment needs, and exits";
 

@@ -4,12 +4,11 @@ use std::error::Error;
 use std::path::PathBuf;
 
 use clap::{Args, Command, FromArgMatches as _, Parser, Subcommand};
+use portico_process::with_causes;
 use portico_settings::{SettingsError, Sources};
 use schemars::JsonSchema;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
-use crate::problems::{Problems, with_causes};
+use crate::problems::Problems;
 
 #[derive(Debug, Parser)]
 #[command(version)]
@@ -100,35 +99,14 @@ fn key_and_value(text: &str) -> Result<(String, String), String> {
     Ok((key.to_owned(), value.to_owned()))
 }
 
-/// Loads the settings of a program: defaults, file, environment, command line.
-pub fn load<T>(sources: &Sources) -> Result<T, SettingsError>
-where
-    T: DeserializeOwned + Serialize + Default + JsonSchema,
-{
-    portico_settings::load(sources)
-}
-
 /// Prints `ok` and answers true, or prints what is wrong.
-pub fn check<T>(loaded: Result<T, SettingsError>, plan: impl FnOnce(T) -> Result<(), Problems>) -> bool
-where
-    T: DeserializeOwned,
-{
-    match loaded {
-        Ok(settings) => match plan(settings) {
-            Ok(()) => {
-                say("ok");
-                true
-            }
-            Err(problems) => {
-                say(&problems.to_string());
-                false
-            }
-        },
-        Err(error) => {
-            say(&with_causes(&error));
-            false
-        }
-    }
+pub fn check<T>(loaded: Result<T, SettingsError>, plan: impl FnOnce(T) -> Result<(), Problems>) -> bool {
+    let checked = match loaded {
+        Ok(settings) => plan(settings).map_err(|problems| problems.to_string()),
+        Err(error) => Err(with_causes(&error)),
+    };
+    say(checked.as_ref().err().map_or("ok", String::as_str));
+    checked.is_ok()
 }
 
 /// Prints the JSON schema of a settings type, as it stands in `docs/settings`.

@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// How long the whole question may take.
+/// How long connecting, asking and each wait for a part of the answer may take.
 const LIMIT: Duration = Duration::from_secs(2);
 /// More than the list of checks ever is.
 const LONGEST_ANSWER: u64 = 64 * 1024;

@@ -21,7 +21,7 @@ mod settings;
 pub mod testing;
 mod trust;
 
-pub use arguments::{Invocation, Verb, check, invocation, load, print_schema, report, schema_text};
+pub use arguments::{Invocation, Verb, check, invocation, print_schema, report, schema_text};
 pub use coordination::CoordinationPlan;
 pub use database::{DatabaseError, check_database, database};
 pub use identity::{Identity, Peer};

@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::fmt;
 
+use portico_process::with_causes;
+
 /// One setting that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -73,22 +75,6 @@ impl fmt::Display for Problems {
 }
 
 impl Error for Problems {}
-
-/// Renders an error with everything that caused it, each once.
-pub(crate) fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        // Some errors repeat their cause in their own text.
-        if !text.ends_with(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        cause = error.source();
-    }
-    text
-}
 
 #[cfg(test)]
 mod tests {

@@ -88,7 +88,7 @@ pub struct Started {
 #[must_use]
 pub fn main<P: Program>() -> ExitCode {
     let invocation = arguments::invocation(P::NAME, P::ABOUT);
-    let settings = || arguments::load::<P::Settings>(&invocation.sources);
+    let settings = || portico_settings::load::<P::Settings>(&invocation.sources);
     let outcome = match invocation.verb {
         Verb::Schema => {
             arguments::print_schema::<P::Settings>();
