@@ -10,9 +10,9 @@ use portico_auth_server::{AuthServer, AuthServerSettings, Dependencies, schema};
 use portico_clock::SystemClock;
 use portico_db::{DataDirLock, DbSettings};
 use portico_launch::{
-    CoordinationPlan, Failure, Frame, Ground, Identity, OutboundSettings, OwnPlaces, Peer, Problems, Program,
-    Started, check_database, check_directory, check_origin, check_public_tls, database, internal, outbound,
-    public,
+    CoordinationPlan, Failure, Frame, Front, Ground, Identity, OutboundSettings, OwnPlaces, Peer, Problems,
+    Program, Started, check_database, check_directory, check_origin, check_public_tls, database, internal,
+    outbound, public,
 };
 use portico_proto_auth::FILE_DESCRIPTOR_SET;
 use portico_sealing::{HandleSealer, KeyRing, Sealer};
@@ -38,7 +38,8 @@ pub struct Plan {
     start_wait: Duration,
     identity: Identity,
     registry: Peer,
-    public: (HttpLimits, Option<ServerTls>),
+    limits: HttpLimits,
+    public_tls: Option<ServerTls>,
     outbound: OutboundSettings,
     auth_server: AuthServerSettings,
 }
@@ -87,7 +88,8 @@ impl Program for AuthServerProgram {
                 start_wait,
                 identity: identity?,
                 registry: registry?,
-                public: (settings.http, public_tls),
+                limits: settings.http,
+                public_tls,
                 outbound: settings.outbound,
                 auth_server: own,
             })
@@ -130,8 +132,13 @@ impl Program for AuthServerProgram {
         let tls = plan.identity.server(service.refusals(), &ground.tasks)?;
         service.spawn_tasks(&ground.tasks);
         internal(for_peers, service.rpc(), tls, ground)?;
-        let front = (service.http(), Some((FILE_DESCRIPTOR_SET, service.rpc())));
-        public(address, front, plan.public, ground)?;
+        let front = Front {
+            http: service.http(),
+            grpc: Some((FILE_DESCRIPTOR_SET, service.rpc())),
+            limits: plan.limits,
+            tls: plan.public_tls,
+        };
+        public(address, front, ground)?;
         Ok(started)
     }
 }

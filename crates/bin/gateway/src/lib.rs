@@ -9,8 +9,8 @@ use portico_clock::SystemClock;
 use portico_db::DataDirLock;
 use portico_gateway::{Dependencies, Gateway, GatewaySettings};
 use portico_launch::{
-    CoordinationPlan, Failure, Frame, Ground, Identity, OutboundSettings, OwnPlaces, Peer, Problems, Program,
-    Started, check_directory, check_origin, check_public_tls, follow_trust, outbound, public,
+    CoordinationPlan, Failure, Frame, Front, Ground, Identity, OutboundSettings, OwnPlaces, Peer, Problems,
+    Program, Started, check_directory, check_origin, check_public_tls, follow_trust, outbound, public,
 };
 use portico_sealing::{HandleSealer, KeyRing, Sealer};
 use portico_transport::{HttpLimits, ReservedAddress, ServerTls};
@@ -31,7 +31,8 @@ pub struct Plan {
     identity: Identity,
     registry: Peer,
     auth_server: Peer,
-    public: (HttpLimits, Option<ServerTls>),
+    limits: HttpLimits,
+    public_tls: Option<ServerTls>,
     outbound: OutboundSettings,
     gateway: GatewaySettings,
 }
@@ -74,7 +75,8 @@ impl Program for GatewayProgram {
                 identity: identity?,
                 registry: registry?,
                 auth_server: auth_server?,
-                public: (settings.http, public_tls),
+                limits: settings.http,
+                public_tls,
                 outbound: settings.outbound,
                 gateway: own,
             })
@@ -112,7 +114,8 @@ impl Program for GatewayProgram {
         };
         let gateway = Gateway::build(plan.gateway, dependencies)?;
         gateway.spawn_tasks(&ground.tasks);
-        public(address, (gateway.http(), None), plan.public, ground)?;
+        let front = Front { http: gateway.http(), grpc: None, limits: plan.limits, tls: plan.public_tls };
+        public(address, front, ground)?;
         Ok(started)
     }
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 use portico_clock::SystemClock;
 use portico_db::{DataDirLock, DbSettings};
 use portico_launch::{
-    CoordinationPlan, Failure, Frame, Ground, Identity, OutboundSettings, OwnPlaces, Peer, Problems, Program,
-    Started, callers, check_database, check_directory, check_origin, check_public_tls, database,
+    CoordinationPlan, Failure, Frame, Front, Ground, Identity, OutboundSettings, OwnPlaces, Peer, Problems,
+    Program, Started, callers, check_database, check_directory, check_origin, check_public_tls, database,
     follow_trust, internal, outbound, public,
 };
 use portico_proto_registry::FILE_DESCRIPTOR_SET;
@@ -38,7 +38,8 @@ pub struct Plan {
     start_wait: Duration,
     identity: Identity,
     auth_server: Peer,
-    public: (HttpLimits, Option<ServerTls>),
+    limits: HttpLimits,
+    public_tls: Option<ServerTls>,
     outbound: OutboundSettings,
     registry: RegistrySettings,
 }
@@ -83,7 +84,8 @@ impl Program for RegistryProgram {
                 start_wait,
                 identity: identity?,
                 auth_server: auth_server?,
-                public: (settings.http, public_tls),
+                limits: settings.http,
+                public_tls,
                 outbound: settings.outbound,
                 registry: settings.registry,
             })
@@ -130,8 +132,13 @@ impl Program for RegistryProgram {
         let tls = plan.identity.server(service.refusals(), &ground.tasks)?;
         service.spawn_tasks(&ground.tasks);
         internal(for_peers, service.rpc(), tls, ground)?;
-        let front = (service.http(), Some((FILE_DESCRIPTOR_SET, service.rpc())));
-        public(address, front, plan.public, ground)?;
+        let front = Front {
+            http: service.http(),
+            grpc: Some((FILE_DESCRIPTOR_SET, service.rpc())),
+            limits: plan.limits,
+            tls: plan.public_tls,
+        };
+        public(address, front, ground)?;
         Ok(started)
     }
 }

@@ -25,7 +25,7 @@ pub use arguments::{Invocation, Verb, check, invocation, print_schema, report, s
 pub use coordination::CoordinationPlan;
 pub use database::{DatabaseError, check_database, database};
 pub use identity::{Identity, Peer};
-pub use listeners::{internal, public};
+pub use listeners::{Front, internal, public};
 pub use outbound::{OwnPlaces, outbound};
 pub use places::{check_directory, check_origin, check_public_tls};
 pub use problems::{Problem, Problems};

@@ -17,16 +17,25 @@ use crate::program::Ground;
 /// expired is of no use for longer.
 const PEER_CONNECTION_SECONDS: u64 = 1800;
 
-/// Serves everybody: HTTP, and the gRPC services of `descriptors` with reflection and health if there are any.
+/// What everybody is served.
+#[derive(Debug)]
+pub struct Front {
+    /// HTTP.
+    pub http: Router,
+    /// gRPC, with the descriptors of its services: reflection and health come with it.
+    pub grpc: Option<(&'static [u8], Routes)>,
+    /// What one client may take.
+    pub limits: HttpLimits,
+    /// TLS, if there is no proxy in front that ends it.
+    pub tls: Option<ServerTls>,
+}
+
+/// Serves everybody.
 ///
 /// Nobody can connect until all else is ready, so that a balancer that only tries goes elsewhere; the check `public`
 /// holds from then on, so that one that asks does not come too early.
-pub fn public(
-    address: ReservedAddress,
-    (http, grpc): (Router, Option<(&'static [u8], Routes)>),
-    (limits, tls): (HttpLimits, Option<ServerTls>),
-    ground: &Ground,
-) -> Result<(), AssemblyError> {
+pub fn public(address: ReservedAddress, front: Front, ground: &Ground) -> Result<(), AssemblyError> {
+    let Front { http, grpc, limits, tls } = front;
     let grpc = match grpc {
         Some((descriptors, services)) => grpc_routes(&[descriptors], services, ground.readiness.clone())?,
         None => Routes::default(),
