@@ -1,6 +1,5 @@
-use portico_db::{Db, FromRow, Row, StoreError, on_db};
 use portico_launch::schema_text;
-use portico_launch::testing::{TestDeployment, any_port, launch};
+use portico_launch::testing::{TestDeployment, any_port, launch, refused_peers};
 use portico_proto_auth::WatchTrustRequest;
 use portico_proto_auth::trust_service_client::TrustServiceClient;
 use portico_proto_auth::user_service_client::UserServiceClient;
@@ -55,33 +54,6 @@ fn s3_43_the_section_of_the_service_is_checked_as_well() {
     settings.auth_server.access_token_seconds = 3600;
     let told = AuthServerProgram::plan(settings).unwrap_err().to_string();
     assert_eq!(told, "setting `auth_server`: access_token_seconds is 3600: set 30 to 600");
-}
-
-/// What the audit says about refused peers, once it says so `count` times: who, what, why.
-async fn refused_peers(db: &Db, count: usize) -> Vec<(String, String, String)> {
-    const SQL: &str = "SELECT principal, target, reason FROM audit \
-                       WHERE action = 'peer.refused' AND outcome = 'denied' ORDER BY seq";
-    let rows = async {
-        loop {
-            let rows: Vec<Refused> = on_db!(db, pool => {
-                sqlx::query(SQL).try_map(portico_db::read).fetch_all(pool).await?
-            });
-            if rows.len() >= count {
-                return Ok::<_, StoreError>(rows);
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    let rows = tokio::time::timeout(Duration::from_secs(10), rows).await.unwrap().unwrap();
-    rows.into_iter().map(|row| (row.0, row.1, row.2)).collect()
-}
-
-struct Refused(String, String, String);
-
-impl FromRow for Refused {
-    fn from_row(row: &Row<'_>) -> sqlx::Result<Self> {
-        Ok(Self(row.get("principal")?, row.get("target")?, row.get("reason")?))
-    }
 }
 
 #[tokio::test]

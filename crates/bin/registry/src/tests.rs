@@ -1,6 +1,6 @@
-use portico_db::{Db, FromRow, Row, StoreError, on_db};
+use portico_db::Db;
 use portico_launch::schema_text;
-use portico_launch::testing::{TestDeployment, any_port, launch};
+use portico_launch::testing::{TestDeployment, any_port, launch, refused_peers};
 use portico_proto_registry::WatchCatalogueRequest;
 use portico_proto_registry::audit_sink_service_client::AuditSinkServiceClient;
 use portico_proto_registry::catalogue_service_client::CatalogueServiceClient;
@@ -73,33 +73,6 @@ impl Alone {
         self.ground.tasks.trigger_shutdown();
         let outcome = self.ground.tasks.wait(Duration::from_secs(10)).await;
         assert!(outcome.is_clean() && outcome.aborted.is_empty(), "{outcome:?}");
-    }
-}
-
-/// What the audit says about refused peers, once it says so `count` times: who, what, why.
-async fn refused_peers(db: &Db, count: usize) -> Vec<(String, String, String)> {
-    const SQL: &str = "SELECT principal, target, reason FROM audit \
-                       WHERE action = 'peer.refused' AND outcome = 'denied' ORDER BY seq";
-    let rows = async {
-        loop {
-            let rows: Vec<Refused> = on_db!(db, pool => {
-                sqlx::query(SQL).try_map(portico_db::read).fetch_all(pool).await?
-            });
-            if rows.len() >= count {
-                return Ok::<_, StoreError>(rows);
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    let rows = tokio::time::timeout(Duration::from_secs(10), rows).await.unwrap().unwrap();
-    rows.into_iter().map(|row| (row.0, row.1, row.2)).collect()
-}
-
-struct Refused(String, String, String);
-
-impl FromRow for Refused {
-    fn from_row(row: &Row<'_>) -> sqlx::Result<Self> {
-        Ok(Self(row.get("principal")?, row.get("target")?, row.get("reason")?))
     }
 }
 

@@ -9,10 +9,11 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use portico_clock::SystemClock;
 use portico_coordination::CoordinationSettings;
-use portico_db::{Db, DbSettings, Schema, migrate};
+use portico_db::{Db, DbSettings, FromRow, Row, Schema, StoreError, migrate, on_db};
 use portico_ids::{SeededRng, SystemRng};
 use portico_process::{Readiness, Tasks};
 use portico_sealing::{KeyRing, KeyRingSettings};
@@ -103,4 +104,31 @@ pub fn ground() -> Ground {
 /// Plans and starts a program in this process.
 pub async fn launch<P: Program>(settings: P::Settings) -> Result<(Ground, Started), Failure> {
     start::<P>(P::plan(settings)?, any_port(), Metrics::new(), Tasks::new()).await
+}
+
+/// What the audit of a service says about refused peers, once it says so `count` times: who, what, why.
+pub async fn refused_peers(db: &Db, count: usize) -> Vec<(String, String, String)> {
+    const SQL: &str = "SELECT principal, target, reason FROM audit \
+                       WHERE action = 'peer.refused' AND outcome = 'denied' ORDER BY seq";
+    let rows = async {
+        loop {
+            let rows: Vec<Refused> = on_db!(db, pool => {
+                sqlx::query(SQL).try_map(portico_db::read).fetch_all(pool).await?
+            });
+            if rows.len() >= count {
+                return Ok::<_, StoreError>(rows);
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let rows = tokio::time::timeout(Duration::from_secs(10), rows).await.unwrap().unwrap();
+    rows.into_iter().map(|Refused(who, what, why)| (who, what, why)).collect()
+}
+
+struct Refused(String, String, String);
+
+impl FromRow for Refused {
+    fn from_row(row: &Row<'_>) -> sqlx::Result<Self> {
+        Ok(Self(row.get("principal")?, row.get("target")?, row.get("reason")?))
+    }
 }
