@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use portico_clock::SystemClock;
+use portico_db::revision;
 use portico_ids::SystemRng;
 use portico_settings::Secret;
 use secrecy::SecretString;
@@ -26,12 +27,25 @@ fn settings(dir: &Path) -> MigratorSettings {
     settings
 }
 
+/// The revisions of auth-server and registry: whatever is written takes a new one.
+async fn revisions(settings: &MigratorSettings) -> [i64; 2] {
+    let auth = Db::open(&settings.auth_server, portico_auth_server::schema()).await.unwrap();
+    let registry = Db::open(&settings.registry, portico_registry::schema()).await.unwrap();
+    let revisions = [revision::current(&auth).await.unwrap(), revision::current(&registry).await.unwrap()];
+    auth.close().await;
+    registry.close().await;
+    revisions
+}
+
 #[tokio::test]
 async fn s0_12_s0_21_s0_22_a_second_run_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let settings = settings(dir.path());
     run(&settings, &tools()).await.unwrap();
+    let seeded = revisions(&settings).await;
+    assert!(seeded[0] > 0, "the administrator is there");
     run(&settings, &tools()).await.unwrap();
+    assert_eq!(revisions(&settings).await, seeded);
 }
 
 #[test]
@@ -59,10 +73,15 @@ fn s3_43_everything_that_is_missing_is_told_at_once() {
 async fn s0_22_a_service_account_of_known_credentials_is_seeded_and_stays_as_it_is() {
     let dir = tempfile::tempdir().unwrap();
     let mut settings = settings(dir.path());
+    run(&settings, &tools()).await.unwrap();
+    let before = revisions(&settings).await;
     settings.service_account.client_id = Some("0199d2a4-8f3e-7c51-b2aa-0123456789ab".to_owned());
     settings.service_account.client_secret = Some(secret("a".repeat(43)));
     run(&settings, &tools()).await.unwrap();
+    let seeded = revisions(&settings).await;
+    assert!(seeded[0] > before[0], "the account is there");
     run(&settings, &tools()).await.unwrap();
+    assert_eq!(revisions(&settings).await, seeded);
 }
 
 #[tokio::test]
@@ -73,6 +92,9 @@ async fn s0_21_two_runs_at_the_same_time_both_succeed() {
     let (a, b) = tokio::join!(run(&settings, &tools_a), run(&settings, &tools_b));
     a.unwrap();
     b.unwrap();
+    let seeded = revisions(&settings).await;
+    run(&settings, &tools()).await.unwrap();
+    assert_eq!(revisions(&settings).await, seeded);
 }
 
 #[tokio::test]
