@@ -2,6 +2,8 @@
 
 mod assembly;
 mod error;
+#[cfg(any(test, feature = "testing"))]
+mod graph;
 mod link;
 mod listener;
 mod peer;
@@ -16,6 +18,8 @@ mod tls;
 
 pub use assembly::{AssemblyError, grpc_app, grpc_routes, merge_routes, one_port};
 pub use error::{ERROR_DOMAIN, grpc_error, problem, reason_of};
+#[cfg(any(test, feature = "testing"))]
+pub use graph::callers;
 pub use link::{Exchange, Link, LinkError, ServiceAddress, dial_mutual, with_deadline, within};
 pub use listener::{BindError, BoundListener, ReservedAddress, Serving};
 pub use peer::{InvalidPeerIdentity, PeerAddr, PeerIdentity};

@@ -65,7 +65,7 @@ async fn record_one(app: &App, peer: &RefusedPeer) -> Result<(), StoreError> {
 
 #[cfg(test)]
 mod tests {
-    use portico_transport::method_paths;
+    use portico_transport::{callers, method_paths};
 
     use super::*;
 
@@ -88,26 +88,10 @@ mod tests {
         assert!(may("worker").is_empty());
     }
 
-    /// The services that call `called`, as the chart's graph of connections has them.
-    fn callers(called: &str) -> Vec<&'static str> {
-        const GRAPH: &str = include_str!("../../../../helm/portico/graph.yaml");
-        let mut service = "";
-        let mut callers = Vec::new();
-        for line in GRAPH.lines() {
-            if let Some(name) = line.strip_prefix("  ").and_then(|name| name.strip_suffix(':')) {
-                service = name;
-            }
-            let peers = line.strip_prefix("    peers: [").and_then(|peers| peers.strip_suffix(']'));
-            if peers.is_some_and(|peers| peers.split(", ").any(|peer| peer == called)) {
-                callers.push(service);
-            }
-        }
-        callers
-    }
-
     #[test]
     fn s3_60_no_method_is_open_to_a_service_that_does_not_connect() {
-        let callers = callers("auth-server");
+        let graph = include_str!("../../../../helm/portico/graph.yaml");
+        let callers = callers(graph, "auth-server");
         assert_eq!(callers, ["gateway", "registry"]);
         for (method, services) in RULES {
             assert!(services.iter().all(|service| callers.contains(service)), "{method}: {services:?}");
