@@ -75,11 +75,6 @@ fn test_names(folder: &Path, names: &mut Vec<String>) {
             let text = std::fs::read_to_string(&path).unwrap();
             let tests = text.lines().filter_map(|line| line.strip_prefix("def test_")?.split('(').next());
             names.extend(tests.map(str::to_owned));
-        } else if path.extension().is_some_and(|extension| extension == "py") {
-            let text = std::fs::read_to_string(&path).unwrap();
-            let tests =
-                text.lines().filter_map(|line| line.trim().strip_prefix("def test_")?.split('(').next());
-            names.extend(tests.map(str::to_owned));
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             let text = std::fs::read_to_string(&path).unwrap();
             let mut is_test = false;
