@@ -16,13 +16,15 @@ pub(super) struct Unproven(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     most: usize,
+    /// Those that have not left.
     count: AtomicUsize,
     queue: Mutex<VecDeque<Arc<Entry>>>,
 }
 
 #[derive(Debug)]
 struct Entry {
-    proven: AtomicBool,
+    /// It has sent a request, has been given up, or is gone.
+    left: AtomicBool,
     cut: CancellationToken,
 }
 
@@ -41,33 +43,40 @@ impl Unproven {
 
     /// Takes a newcomer in and, if there are too many, gives up the oldest one.
     pub(super) fn enter(&self) -> Place {
-        let entry = Arc::new(Entry { proven: AtomicBool::new(false), cut: CancellationToken::new() });
+        let entry = Arc::new(Entry { left: AtomicBool::new(false), cut: CancellationToken::new() });
         let mut queue = self.0.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        queue.push_back(Arc::clone(&entry));
-        let mut over = (self.0.count.fetch_add(1, Ordering::Relaxed) + 1).saturating_sub(self.0.most);
-        while over > 0
+        self.0.count.fetch_add(1, Ordering::Relaxed);
+        while self.0.count.load(Ordering::Relaxed) > self.0.most
             && let Some(oldest) = queue.pop_front()
         {
-            if !oldest.proven.load(Ordering::Relaxed) {
+            // It counts no longer from here on, though it takes a while until it is gone.
+            if self.leave(&oldest) {
                 oldest.cut.cancel();
-                over -= 1;
             }
         }
-        // Those that have proven themselves since leave now and then, so that the queue stays short.
+        queue.push_back(Arc::clone(&entry));
+        // Those that have left otherwise are forgotten now and then, so that the queue stays short.
         if queue.len() > 2 * self.0.most + 64 {
-            queue.retain(|entry| !entry.proven.load(Ordering::Relaxed));
+            queue.retain(|entry| !entry.left.load(Ordering::Relaxed));
         }
         drop(queue);
         Place { entry, all: self.clone() }
+    }
+
+    /// Counts a connection no longer and tells whether it still did.
+    fn leave(&self, entry: &Entry) -> bool {
+        let counted = !entry.left.swap(true, Ordering::Relaxed);
+        if counted {
+            self.0.count.fetch_sub(1, Ordering::Relaxed);
+        }
+        counted
     }
 }
 
 impl Place {
     /// Notes that the connection has sent a request: it is never given up for a newcomer.
     pub(super) fn prove(&self) {
-        if !self.entry.proven.swap(true, Ordering::Relaxed) {
-            self.all.0.count.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.all.leave(&self.entry);
     }
 
     /// Returns the token that is cancelled when the connection has to go.
@@ -78,7 +87,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.prove();
+        self.all.leave(&self.entry);
     }
 }
 
@@ -98,6 +107,15 @@ mod tests {
         assert!(!silent.cut().is_cancelled() && !last.cut().is_cancelled() && !newest.cut().is_cancelled());
         all.enter();
         assert!(last.cut().is_cancelled() && !silent.cut().is_cancelled() && !newest.cut().is_cancelled());
+    }
+
+    #[test]
+    fn one_newcomer_costs_one_silent_connection_its_place() {
+        let all = Unproven::new(8);
+        let places: Vec<_> = (0..6).map(|_| all.enter()).collect();
+        // Whoever was given up is still there: closing a connection takes a while.
+        let cut: Vec<_> = places.iter().map(|place| place.cut().is_cancelled()).collect();
+        assert_eq!(cut, [true, true, true, true, false, false]);
     }
 
     #[test]
