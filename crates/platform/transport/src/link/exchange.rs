@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use futures_util::FutureExt;
 use http::{Request, Response};
@@ -23,7 +23,7 @@ type Slot = Arc<OnceLock<Routes>>;
 /// Links can be made before the service that they lead to is served, so the order of building does not matter.
 #[derive(Debug, Clone, Default)]
 pub struct Exchange {
-    slots: Arc<RwLock<HashMap<String, Slot>>>,
+    slots: Arc<Mutex<HashMap<String, Slot>>>,
 }
 
 impl Exchange {
@@ -51,7 +51,7 @@ impl Exchange {
     }
 
     fn slot(&self, service: &str) -> Slot {
-        let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         slots.entry(service.to_owned()).or_default().clone()
     }
 }
