@@ -312,5 +312,5 @@ def servers_in(text: str) -> list[dict]:
     return found
 
 
-__all__ = ["ENDPOINT", "SERVICES", "SESSIONS", "STATELESS", "LeftOut", "Load", "Stage", "Violated", "demand", "eventually", "median",
+__all__ = ["ENDPOINT", "SERVICES", "SESSIONS", "STATELESS", "LeftOut", "Load", "Stage", "Violated", "demand", "eventually", "get", "median",
            "milliseconds"]

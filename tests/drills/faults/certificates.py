@@ -5,7 +5,7 @@ import ssl
 import subprocess
 import time
 
-from stage import SERVICES, Stage, demand, eventually
+from stage import SERVICES, Stage, demand, eventually, get
 
 # How soon a renewed certificate has to be in use.
 RELOAD_SECONDS = 15
@@ -99,14 +99,48 @@ def expired(stage: Stage) -> str:
         await_renewed(stage)
         recovered = time.monotonic() - begin
         platform.portico("server", "delete", endpoint)
+        callers_expired(stage)
     finally:
         for name, content in good.items():
             (certs / name).write_bytes(content)
         load.finish()
     result = load.unfailing()
     load.check_records()
-    return (f"the registry's certificate expired, a gateway was restarted meanwhile: 0 of {result['calls']} calls failed; after issuing it "
-            f"anew everything was well within {recovered:.1f} s")
+    return (f"the registry's certificate expired, a gateway was restarted meanwhile, then the gateways' expired: 0 of {result['calls']} calls "
+            f"failed; after issuing the registry's anew everything was well within {recovered:.1f} s")
+
+
+def callers_expired(stage: Stage):
+    """Callers show what lies in their files as well: no registry lets gateways in whose certificate has expired."""
+    certs = stage.platform.layout.certs
+    good = {name: (certs / name).read_bytes() for name in ("gateway.pem", "gateway-key.pem")}
+    try:
+        with_new_files(stage, lambda: expire(stage, "gateway"))
+        cut_links(stage)
+        eventually("a registry refuses the gateways", lambda: any(refuses_expired(stage, name) for name in stage.replicas("registry")))
+    finally:
+        with_new_files(stage, lambda: [(certs / name).write_bytes(content) for name, content in good.items()])
+    # They follow the catalogue again.
+    endpoint = stage.next_name()
+    stage.register(endpoint)
+    stage.platform.portico("server", "delete", endpoint)
+
+
+def with_new_files(stage: Stage, write):
+    """Writes the gateways' certificate and waits until both have read it for both of their links."""
+
+    def read(name: str) -> int:
+        return stage.platform.process(name).tail(100_000).count("certificates were renewed")
+
+    before = {name: read(name) for name in stage.replicas("gateway")}
+    write()
+    for name, count in before.items():
+        eventually(f"{name} reads its certificate", lambda name=name, count=count: read(name) >= count + 2, 2 * RELOAD_SECONDS)
+
+
+def refuses_expired(stage: Stage, name: str) -> bool:
+    _, page = get(stage.platform.admin_url(name, "/metrics"))
+    return b'portico_registry_refused_peers_total{reason="certificate_expired"}' in page
 
 
 def expire(stage: Stage, service: str):
