@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_rule_ends_at_a_label() {
+    fn a8_a_host_rule_ends_at_a_label() {
         let rule: AllowRule = "example.internal".parse().unwrap();
         assert!(rule.covers_host("example.internal"));
         assert!(rule.covers_host("a.b.example.internal"));

@@ -126,12 +126,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_without_checks_is_not_ready() {
+    fn s3_42_a_process_without_checks_is_not_ready() {
         assert!(!Readiness::new().is_ready());
     }
 
     #[test]
-    fn a_process_is_ready_when_every_check_is() {
+    fn s3_42_a_process_is_ready_when_every_check_is() {
         let readiness = Readiness::new();
         let (database, feed) = (readiness.check("database"), readiness.check("trust_feed"));
         database.ready();
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_draining_process_is_not_ready() {
+    fn s3_42_a_draining_process_is_not_ready() {
         let token = CancellationToken::new();
         let readiness = Readiness::new().draining_with(token.clone());
         readiness.check("database").ready();

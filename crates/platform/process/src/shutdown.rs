@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_first_signal_drains_and_exits_0() {
+    async fn s0_26_the_first_signal_drains_and_exits_0() {
         let tasks = Tasks::new();
         let token = tasks.shutdown_token();
         tasks.spawn("listener", async move {
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn tasks_go_on_for_the_delay_after_draining_began() {
+    async fn s0_26_tasks_go_on_for_the_delay_after_draining_began() {
         let tasks = Tasks::new();
         let (draining, shutdown) = (tasks.drain_token(), tasks.shutdown_token());
         let (took, measured) = tokio::sync::oneshot::channel();

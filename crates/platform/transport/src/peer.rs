@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_or_malformed_spiffe_ids_are_refused() {
+    fn s0_28_foreign_or_malformed_spiffe_ids_are_refused() {
         for uri in [
             "spiffe://other/gateway",
             "spiffe://portico/",

@@ -46,7 +46,7 @@ fn rs_10_the_challenge_quotes_the_metadata_url_and_tells_an_error_only_of_a_toke
 }
 
 #[test]
-fn a_request_that_no_layer_saw_is_refused() {
+fn s2_34_a_request_that_no_layer_saw_is_refused() {
     let status = Caller::of(&tonic::Request::new(())).unwrap_err();
     assert_eq!(
         (status.code(), reason_of(&status).as_deref()),

@@ -44,7 +44,7 @@ async fn text(response: Response) -> String {
 }
 
 #[tokio::test]
-async fn a_good_token_becomes_the_caller() {
+async fn s0_02_a_good_token_becomes_the_caller() {
     let (issuer, _) = issuer();
     let user = issuer.user();
     let token = issuer.api_token(&user, Scope::Admin.into());

@@ -83,7 +83,7 @@ fn rs_27_a_revocation_of_a_principal_without_a_moment_revokes_everything() {
 }
 
 #[test]
-fn trust_is_fresh_only_after_it_was_heard_of() {
+fn rs_27_trust_is_fresh_only_after_it_was_heard_of() {
     let trust = TrustHandle::new();
     let limit = Duration::from_mins(2);
     assert!(trust.fresh(now(), limit).is_err());

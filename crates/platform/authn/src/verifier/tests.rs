@@ -557,7 +557,7 @@ proptest! {
     }
 
     #[test]
-    fn any_text_is_refused_without_a_panic(text in "\\PC{0,80}") {
+    fn rs_22_any_text_is_refused_without_a_panic(text in "\\PC{0,80}") {
         prop_assert_ne!(World::new().code(&text), "accepted");
     }
 }

@@ -116,7 +116,7 @@ fn a8_userinfo_schemes_ports_and_malformed_urls_are_refused() {
 }
 
 #[test]
-fn a_private_address_needs_a_rule_and_the_message_says_which() {
+fn a8_a_private_address_needs_a_rule_and_the_message_says_which() {
     let refused = OutboundPolicy::default().parse_url("http://10.1.2.3:9000/mcp").unwrap_err();
     assert_eq!(
         refused.message,
@@ -129,7 +129,7 @@ fn a_private_address_needs_a_rule_and_the_message_says_which() {
 }
 
 #[tokio::test]
-async fn a_host_rule_permits_private_addresses_of_that_host_only() {
+async fn a8_a_host_rule_permits_private_addresses_of_that_host_only() {
     let policy = listing(&["corp.example"]);
     let private = Says(vec!["10.0.0.9"]);
     let check = async |url: &str, resolver: &Says| {
@@ -171,7 +171,7 @@ async fn a8_a_number_that_is_not_written_as_an_address_is_not_resolved() {
 }
 
 #[test]
-fn own_addresses_are_refused_in_every_spelling_except_exempt_ones() {
+fn a8_own_addresses_are_refused_in_every_spelling_except_exempt_ones() {
     let policy = OutboundPolicy {
         deny_addrs: vec!["127.0.0.1:8080".parse().unwrap(), "0.0.0.0:9090".parse().unwrap()],
         exempt_addrs: vec!["127.0.0.1:8085".parse().unwrap()],
@@ -197,7 +197,7 @@ fn own_addresses_are_refused_in_every_spelling_except_exempt_ones() {
 }
 
 #[tokio::test]
-async fn own_hosts_are_refused_by_name_whatever_they_resolve_to() {
+async fn a8_own_hosts_are_refused_by_name_whatever_they_resolve_to() {
     let policy = OutboundPolicy { deny_hosts: vec![("registry".to_owned(), 9443)], ..OutboundPolicy::dev() };
     for url in ["http://registry:9443/", "https://Registry.:9443/"] {
         assert_eq!(reason(&policy, url), Some(RefusalReason::AddressOwn), "{url}");

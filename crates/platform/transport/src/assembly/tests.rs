@@ -84,7 +84,7 @@ async fn a_slow_handler_ends_at_the_callers_deadline() {
 }
 
 #[tokio::test]
-async fn health_follows_readiness() {
+async fn s3_42_health_follows_readiness() {
     let readiness = Readiness::new();
     let check = readiness.check("database");
     let set = tonic_health::pb::FILE_DESCRIPTOR_SET;

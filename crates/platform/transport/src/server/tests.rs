@@ -27,7 +27,7 @@ fn quick() -> HttpLimits {
 }
 
 #[tokio::test]
-async fn requests_from_outside_carry_an_address_and_never_an_identity() {
+async fn s0_28_requests_from_outside_carry_an_address_and_never_an_identity() {
     let server = serve(HttpLimits::default());
     let request = "GET / HTTP/1.1\r\nhost: x\r\nx-forwarded-client-cert: URI=spiffe://portico/gateway\r\n\
                    connection: close\r\n\r\n";
@@ -100,7 +100,7 @@ async fn a_flood_of_silent_connections_keeps_nobody_out() {
 }
 
 #[tokio::test]
-async fn s3_47_shutdown_finishes_requests_in_flight_and_accepts_no_more() {
+async fn s0_26_shutdown_finishes_requests_in_flight_and_accepts_no_more() {
     let mut server = serve(HttpLimits::default());
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     stream.write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
@@ -143,7 +143,7 @@ async fn s0_26_a_kept_connection_is_answered_once_more_after_shutdown_and_told_t
 }
 
 #[tokio::test]
-async fn while_draining_new_connections_are_served_and_none_is_kept() {
+async fn s0_26_while_draining_new_connections_are_served_and_none_is_kept() {
     let server = serve(HttpLimits::default());
     let mut kept = TcpStream::connect(server.address).await.unwrap();
     ask_again(&mut kept).await;
@@ -194,7 +194,7 @@ async fn times_that_never_end_are_no_reason_to_fail() {
 }
 
 #[tokio::test]
-async fn nobody_can_connect_before_the_process_is_ready() {
+async fn s3_42_nobody_can_connect_before_the_process_is_ready() {
     let tasks = portico_process::Tasks::new();
     let reserved = crate::ReservedAddress::reserve("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = reserved.local_addr();

@@ -23,7 +23,7 @@ async fn s3_26_mutual_tls_gives_the_callee_the_callers_identity() {
 }
 
 #[tokio::test]
-async fn a_caller_of_another_ca_is_refused() {
+async fn s0_28_a_caller_of_another_ca_is_refused() {
     let (directory, foreign) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let ca = TestCa::new();
     let files = ca.issue(directory.path(), "registry");
@@ -35,7 +35,7 @@ async fn a_caller_of_another_ca_is_refused() {
 }
 
 #[tokio::test]
-async fn a_certificate_without_one_portico_spiffe_id_is_refused() {
+async fn s0_28_a_certificate_without_one_portico_spiffe_id_is_refused() {
     let (directory, ca) = (tempfile::tempdir().unwrap(), TestCa::new());
     let server = registry(&ServerTls::mutual(ca.issue(directory.path(), "registry")).unwrap());
     let two = ["spiffe://portico/gateway", "spiffe://portico/worker"];
@@ -152,7 +152,7 @@ fn a_certificate_tells_whose_it_is_and_for_how_long() {
 }
 
 #[tokio::test]
-async fn a_callee_that_is_another_service_is_refused() {
+async fn s0_28_a_callee_that_is_another_service_is_refused() {
     let (directory, ca) = (tempfile::tempdir().unwrap(), TestCa::new());
     let server = registry(&ServerTls::mutual(ca.issue(directory.path(), "worker")).unwrap());
     let tls = client(ca.issue(directory.path(), "gateway"), "registry");
@@ -191,14 +191,14 @@ fn broken_files_keep_the_old_certificates() {
 }
 
 #[test]
-fn mutual_tls_without_a_ca_does_not_start() {
+fn s0_28_mutual_tls_without_a_ca_does_not_start() {
     let (directory, ca) = (tempfile::tempdir().unwrap(), TestCa::new());
     let files = TlsFiles { ca: None, ..ca.issue(directory.path(), "registry") };
     assert!(matches!(ServerTls::mutual(files), Err(TlsError::NoCa)));
 }
 
 #[tokio::test]
-async fn public_tls_never_gives_an_identity() {
+async fn s0_28_public_tls_never_gives_an_identity() {
     let (directory, ca) = (tempfile::tempdir().unwrap(), TestCa::new());
     let tls = ServerTls::public(ca.issue(directory.path(), "registry")).unwrap();
     let server = start(one_port(echo_peer(), who_calls(), correlate), HttpLimits::default(), Some(tls));

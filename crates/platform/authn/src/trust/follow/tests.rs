@@ -108,7 +108,7 @@ async fn a_followed_issuer_is_trusted_and_the_service_is_ready() {
 }
 
 #[tokio::test]
-async fn without_the_auth_server_the_copy_on_disk_decides_until_it_is_stale() {
+async fn rs_27_without_the_auth_server_the_copy_on_disk_decides_until_it_is_stale() {
     let world = World::new();
     world.start(&world.auth_server()).await.stop().await;
     world.clock.advance(chrono::Duration::seconds(100));
@@ -124,7 +124,7 @@ async fn without_the_auth_server_the_copy_on_disk_decides_until_it_is_stale() {
 }
 
 #[tokio::test]
-async fn a_service_that_never_heard_of_the_auth_server_is_not_ready() {
+async fn s3_42_a_service_that_never_heard_of_the_auth_server_is_not_ready() {
     let (trust, tasks, readiness) = (TrustHandle::new(), Tasks::new(), Readiness::new());
     let clock: SharedClock = Arc::new(portico_clock::SystemClock);
     let link = Exchange::new().link("auth-server", PeerIdentity::new("gateway"));
