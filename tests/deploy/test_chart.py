@@ -332,6 +332,7 @@ REFUSED = {
     "an unknown name": (dict(gatway__replicas=2), "gatway"),
     "an unknown name inside": (dict(gateway__replica=2), "replica"),
     "a path in the origin": (dict(publicOrigin="https://portico.example.org/mcp"), "publicOrigin"),
+    "an origin without TLS": (dict(publicOrigin="http://portico.example.org"), "publicOrigin"),
     "no replica": (dict(worker__replicas=0), "worker/replicas"),
     "a tag that moves": (dict(image__tag="latest"), "image/tag"),
     "a digest that is none": (dict(gateway__image={"digest": "latest"}), "digest"),
