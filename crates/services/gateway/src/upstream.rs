@@ -1,21 +1,22 @@
 //! One exchange with one instance of a server: allow-listed headers out, a judged answer back.
 
 mod candidates;
+mod outgoing;
 
 pub(crate) use candidates::Candidates;
+pub(crate) use outgoing::Outgoing;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT, VIA};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT, VIA};
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use portico_mcp_types::sse::Decoder;
-use portico_mcp_types::{Envelope, Id, Kind, Object, Revision, SESSION_ID, code, within_depth};
+use portico_mcp_types::{Envelope, Id, Kind, Object, SESSION_ID, code, within_depth};
 use portico_outbound::{Body, OutboundClient, OutboundError};
-use portico_telemetry::{CORRELATION_HEADER, CorrelationId, TraceContext};
 
 use crate::catalogue::{Instance, Traffic};
 use crate::hop::Hop;
@@ -33,15 +34,6 @@ pub(crate) struct Upstream {
     pub(crate) hop: Arc<Hop>,
     pub(crate) settings: Arc<UpstreamSettings>,
     metrics: GatewayMetrics,
-}
-
-/// What is sent to an instance.
-#[derive(Debug, Clone)]
-pub(crate) struct Outgoing {
-    pub(crate) method: Method,
-    /// MCP and trace headers only.
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Bytes,
 }
 
 /// What an instance answered, judged by status and type only; the body has not been read.
@@ -103,49 +95,6 @@ impl Load {
 impl Drop for Load {
     fn drop(&mut self) {
         self.0.end();
-    }
-}
-
-impl Outgoing {
-    /// A POST of one message.
-    pub(crate) fn post(body: Bytes) -> Self {
-        let mut headers = HeaderMap::with_capacity(12);
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
-        Self { method: Method::POST, headers, body }
-    }
-
-    /// A GET of a stream.
-    pub(crate) fn get() -> Self {
-        let mut headers = HeaderMap::with_capacity(8);
-        headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
-        Self { method: Method::GET, headers, body: Bytes::new() }
-    }
-
-    /// A DELETE of a session.
-    pub(crate) fn delete() -> Self {
-        Self { method: Method::DELETE, headers: HeaderMap::with_capacity(4), body: Bytes::new() }
-    }
-
-    /// Says which session of the server is meant, and its revision where that revision knows the header.
-    pub(crate) fn in_session(mut self, id: Option<&HeaderValue>, revision: Revision) -> Self {
-        if let Some(id) = id {
-            self.headers.insert(SESSION_ID, id.clone());
-        }
-        if revision >= Revision::V2025_06_18 {
-            let value = HeaderValue::from_static(revision.as_str());
-            self.headers.insert(portico_mcp_types::PROTOCOL_VERSION, value);
-        }
-        self
-    }
-
-    /// Passes correlation and trace on.
-    pub(crate) fn traced(mut self, correlation: &CorrelationId, trace: &TraceContext) -> Self {
-        self.headers.insert(CORRELATION_HEADER, correlation.header_value());
-        if !trace.is_empty() {
-            trace.inject_headers(&mut self.headers);
-        }
-        self
     }
 }
 
