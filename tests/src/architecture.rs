@@ -170,6 +170,28 @@ fn floor_0_does_no_io() {
 }
 
 #[test]
+fn a_program_without_a_database_is_built_without_a_driver() {
+    let workspace = workspace();
+    let find = |name: &str| workspace.packages.iter().find(|package| package.name == name);
+    let mut broken = Vec::new();
+    for program in ["gateway", "worker"] {
+        let mut reached = vec![program];
+        let mut next = 0;
+        while let Some(package) = reached.get(next).copied() {
+            next += 1;
+            for dependency in find(package).iter().flat_map(|package| package.dependencies()) {
+                if dependency == "sqlx" {
+                    broken.push(format!("{program} -> {package} -> sqlx"));
+                } else if !reached.contains(&dependency) {
+                    reached.push(dependency);
+                }
+            }
+        }
+    }
+    assert_none("what opens no database is built without a driver", &broken);
+}
+
+#[test]
 fn packages_are_named_after_their_folder_and_their_job() {
     let workspace = workspace();
     let mut broken = Vec::new();

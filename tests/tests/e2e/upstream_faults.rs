@@ -207,8 +207,12 @@ async fn s2_08_with_both_instances_dead_the_error_is_that_of_one() {
     add_instance(&deployment, "gone", &closed().await).await;
     let open = acceptance::mcp::initialize("2025-11-25", &json!({}));
     for _ in 0..5 {
-        failed_and_recorded(&deployment, &caller.post(open.clone()).await, (502, -32603, "upstream_unreachable"))
-            .await;
+        failed_and_recorded(
+            &deployment,
+            &caller.post(open.clone()).await,
+            (502, -32603, "upstream_unreachable"),
+        )
+        .await;
     }
     deployment.stop().await;
 }

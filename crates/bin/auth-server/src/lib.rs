@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use portico_auth_server::{AuthServer, AuthServerSettings, Dependencies, schema};
 use portico_clock::SystemClock;
-use portico_db::{DataDirLock, DbSettings};
+use portico_db::DbSettings;
 use portico_launch::{
     CoordinationPlan, Failure, Frame, Front, Ground, Identity, OutboundSettings, OwnPlaces, Peer, Problems,
-    Program, Started, check_database, check_directory, check_origin, check_public_tls, database, internal,
-    outbound, public,
+    Program, Started, check_directory, check_origin, check_public_tls, internal, outbound, public,
 };
+use portico_launch_database::{check_database, database};
+use portico_process::DataDirLock;
 use portico_proto_auth::FILE_DESCRIPTOR_SET;
 use portico_sealing::{HandleSealer, KeyRing, Sealer};
 use portico_transport::{HttpLimits, ReservedAddress, ServerTls};

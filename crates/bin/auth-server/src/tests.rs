@@ -1,5 +1,6 @@
 use portico_launch::schema_text;
-use portico_launch::testing::{TestDeployment, any_port, launch, refused_peers};
+use portico_launch::testing::{TestDeployment, any_port, launch};
+use portico_launch_database::testing::{database as database_of, migrated, refused_peers};
 use portico_proto_auth::WatchTrustRequest;
 use portico_proto_auth::trust_service_client::TrustServiceClient;
 use portico_proto_auth::user_service_client::UserServiceClient;
@@ -40,7 +41,7 @@ fn settings(deployment: &TestDeployment) -> Settings {
         data_dir: Some(deployment.path("data")),
         keys: deployment.keys(),
         coordination: deployment.no_redis(),
-        database: deployment.database(),
+        database: database_of(deployment),
         tls: Some(deployment.tls("auth-server")),
         peers: PeerSettings { registry: Some("127.0.0.1:1".to_owned()) },
         ..Settings::default()
@@ -59,7 +60,7 @@ fn s3_43_the_section_of_the_service_is_checked_as_well() {
 #[tokio::test]
 async fn s0_02_s0_28_trust_is_told_to_its_followers_and_the_others_are_audited() {
     let deployment = TestDeployment::new();
-    let db = deployment.migrate(schema()).await;
+    let db = migrated(&deployment, schema()).await;
     let (ground, started) = launch::<AuthServerProgram>(settings(&deployment)).await.unwrap();
     let link = |service: &str| -> Link {
         deployment.link(started.internal.unwrap(), "auth-server", deployment.tls(service))

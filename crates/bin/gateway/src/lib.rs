@@ -6,12 +6,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use portico_clock::SystemClock;
-use portico_db::DataDirLock;
 use portico_gateway::{Dependencies, Gateway, GatewaySettings};
 use portico_launch::{
     CoordinationPlan, Failure, Frame, Front, Ground, Identity, OutboundSettings, OwnPlaces, Peer, Problems,
     Program, Started, check_directory, check_origin, check_public_tls, follow_trust, outbound, public,
 };
+use portico_process::DataDirLock;
 use portico_sealing::{HandleSealer, KeyRing, Sealer};
 use portico_transport::{HttpLimits, ReservedAddress, ServerTls};
 

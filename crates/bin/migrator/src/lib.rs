@@ -10,7 +10,8 @@ use portico_auth_server::{AdministratorSeed, SeedTools, ServiceAccountSeed};
 use portico_clock::SharedClock;
 use portico_db::{Db, DbSettings, Schema, Wait, migrate, wait_for_database};
 use portico_ids::SharedRng;
-use portico_launch::{Problems, check_database};
+use portico_launch::Problems;
+use portico_launch_database::check_database;
 
 pub use settings::{AdministratorSettings, MigratorSettings, ServiceAccountSettings, WaitSettings};
 

@@ -14,9 +14,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use portico_clock::SystemClock;
-use portico_db::DataDirLock;
 use portico_ids::SystemRng;
-use portico_process::{DEFAULT_GRACE, Outcome, Readiness, Signals, Tasks};
+use portico_process::{DEFAULT_GRACE, DataDirLock, Outcome, Readiness, Signals, Tasks};
 use portico_sealing::KeyRing;
 use portico_telemetry::Metrics;
 use portico_transport::{BoundListener, HttpLimits};

@@ -7,12 +7,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use portico_clock::SystemClock;
-use portico_db::{DataDirLock, DbSettings};
+use portico_db::DbSettings;
 use portico_launch::{
     CoordinationPlan, Failure, Frame, Front, Ground, Identity, OutboundSettings, OwnPlaces, Peer, Problems,
-    Program, Started, callers, check_database, check_directory, check_origin, check_public_tls, database,
-    follow_trust, internal, outbound, public,
+    Program, Started, callers, check_directory, check_origin, check_public_tls, follow_trust, internal,
+    outbound, public,
 };
+use portico_launch_database::{check_database, database};
+use portico_process::DataDirLock;
 use portico_proto_registry::FILE_DESCRIPTOR_SET;
 use portico_registry::{Dependencies, Registry, RegistrySettings, schema};
 use portico_sealing::{KeyRing, Sealer};

@@ -1,6 +1,7 @@
 use portico_db::Db;
 use portico_launch::schema_text;
-use portico_launch::testing::{TestDeployment, any_port, launch, refused_peers};
+use portico_launch::testing::{TestDeployment, any_port, launch};
+use portico_launch_database::testing::{database as database_of, migrated, refused_peers};
 use portico_proto_registry::WatchCatalogueRequest;
 use portico_proto_registry::audit_sink_service_client::AuditSinkServiceClient;
 use portico_proto_registry::catalogue_service_client::CatalogueServiceClient;
@@ -42,7 +43,7 @@ fn settings(deployment: &TestDeployment) -> Settings {
         data_dir: Some(deployment.path("data")),
         keys: deployment.keys(),
         coordination: deployment.no_redis(),
-        database: deployment.database(),
+        database: database_of(deployment),
         tls: Some(deployment.tls("registry")),
         peers: PeerSettings { auth_server: Some("127.0.0.1:1".to_owned()) },
         ..Settings::default()
@@ -60,7 +61,7 @@ struct Alone {
 impl Alone {
     async fn start() -> Self {
         let deployment = TestDeployment::new();
-        let db = deployment.migrate(schema()).await;
+        let db = migrated(&deployment, schema()).await;
         let (ground, started) = launch::<RegistryProgram>(settings(&deployment)).await.unwrap();
         Self { deployment, db, ground, started }
     }

@@ -72,7 +72,6 @@
 //! | `sqlx::types::Json<T>` | `jsonb` | `text` |
 
 mod connect;
-mod data_dir;
 mod db;
 mod duty;
 mod error;
@@ -89,7 +88,6 @@ pub mod testing;
 mod wait;
 
 pub use connect::{DbSettings, OpenError};
-pub use data_dir::{DataDirError, DataDirLock};
 pub use db::{BeginWrite, Conn, Db, Tx};
 pub use duty::Duty;
 pub use error::StoreError;

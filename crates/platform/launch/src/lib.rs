@@ -3,12 +3,11 @@
 //! A program is a [`Program`]: its settings, the plan that they make once they are checked, and how its service starts.
 //! [`main`] does the rest in the same order everywhere: arguments, settings, crypto, telemetry, signals, the admin
 //! listener, the start, then waiting for a signal and draining. The other items are what services are put together
-//! from: an [`Identity`] with its links, a database that is migrated, followed trust, an outbound client that never calls
+//! from: an [`Identity`] with its links, followed trust, an outbound client that never calls
 //! Portico itself, listeners.
 
 mod arguments;
 mod coordination;
-mod database;
 mod health;
 mod identity;
 mod listeners;
@@ -23,7 +22,6 @@ mod trust;
 
 pub use arguments::{Invocation, Verb, check, invocation, print_schema, report, schema_text};
 pub use coordination::CoordinationPlan;
-pub use database::{DatabaseError, check_database, database};
 pub use identity::{Identity, Peer};
 pub use listeners::{Front, internal, public};
 pub use outbound::{OwnPlaces, outbound};

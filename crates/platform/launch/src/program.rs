@@ -7,9 +7,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use portico_clock::{SharedClock, SystemClock};
-use portico_db::DataDirLock;
 use portico_ids::{SharedRng, SystemRng};
-use portico_process::{Readiness, Signals, Tasks};
+use portico_process::{DataDirLock, Readiness, Signals, Tasks};
 use portico_telemetry::{Metrics, TelemetrySettings};
 use portico_transport::{BoundListener, HttpLimits};
 use schemars::JsonSchema;

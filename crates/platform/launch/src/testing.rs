@@ -1,4 +1,4 @@
-//! What tests of programs start from: keys, certificates, a migrated database, and no Redis.
+//! What tests of programs start from: keys, certificates, and no Redis.
 #![expect(
     clippy::unwrap_used,
     clippy::missing_panics_doc,
@@ -9,11 +9,9 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use portico_clock::SystemClock;
 use portico_coordination::CoordinationSettings;
-use portico_db::{Db, DbSettings, FromRow, Row, Schema, StoreError, migrate, on_db};
 use portico_ids::{SeededRng, SystemRng};
 use portico_process::{Readiness, Tasks};
 use portico_sealing::{KeyRing, KeyRingSettings};
@@ -63,19 +61,6 @@ impl TestDeployment {
         CoordinationSettings { redis_url: Some(Secret::inline(url.into())), ca: None }
     }
 
-    /// The section `database`: a file that may not be there yet.
-    pub fn database(&self) -> DbSettings {
-        let url = format!("sqlite://{}", self.path("service.db").display());
-        DbSettings { url: Some(Secret::inline(url.into())), ..DbSettings::default() }
-    }
-
-    /// Migrates the database, as the migrator does.
-    pub async fn migrate(&self, schema: &Schema) -> Db {
-        let db = Db::open(&self.database(), schema).await.unwrap();
-        migrate(&db, schema).await.unwrap();
-        db
-    }
-
     /// Makes a link to a service with a certificate, whoever it is for.
     pub fn link(&self, address: SocketAddr, service: &str, files: TlsFiles) -> Link {
         let tls = ClientTls::mutual(files, PeerIdentity::new(service)).unwrap();
@@ -104,31 +89,4 @@ pub fn ground() -> Ground {
 /// Plans and starts a program in this process.
 pub async fn launch<P: Program>(settings: P::Settings) -> Result<(Ground, Started), Failure> {
     start::<P>(P::plan(settings)?, any_port(), Metrics::new(), Tasks::new()).await
-}
-
-/// What the audit of a service says about refused peers, once it says so `count` times: who, what, why.
-pub async fn refused_peers(db: &Db, count: usize) -> Vec<(String, String, String)> {
-    const SQL: &str = "SELECT principal, target, reason FROM audit \
-                       WHERE action = 'peer.refused' AND outcome = 'denied' ORDER BY seq";
-    let rows = async {
-        loop {
-            let rows: Vec<Refused> = on_db!(db, pool => {
-                sqlx::query(SQL).try_map(portico_db::read).fetch_all(pool).await?
-            });
-            if rows.len() >= count {
-                return Ok::<_, StoreError>(rows);
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    let rows = tokio::time::timeout(Duration::from_secs(10), rows).await.unwrap().unwrap();
-    rows.into_iter().map(|Refused(who, what, why)| (who, what, why)).collect()
-}
-
-struct Refused(String, String, String);
-
-impl FromRow for Refused {
-    fn from_row(row: &Row<'_>) -> sqlx::Result<Self> {
-        Ok(Self(row.get("principal")?, row.get("target")?, row.get("reason")?))
-    }
 }

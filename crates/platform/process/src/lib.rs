@@ -6,6 +6,7 @@
 mod admin;
 mod boot;
 mod causes;
+mod data_dir;
 mod readiness;
 mod shutdown;
 mod tasks;
@@ -13,6 +14,7 @@ mod tasks;
 pub use admin::admin_router;
 pub use boot::{boot, boot_with, install_crypto_provider};
 pub use causes::with_causes;
+pub use data_dir::{DataDirError, DataDirLock};
 pub use readiness::{CheckReport, Readiness, ReadinessCheck};
 pub use shutdown::{DEFAULT_GRACE, Drain, Signals, run, run_with_drain};
 pub use tasks::{Outcome, TaskFailure, Tasks};

@@ -1,4 +1,7 @@
-//! A service's database, once the migrator was there.
+//! A service's database, once the migrator was there. Programs without one depend neither on this nor on a driver.
+
+#[cfg(feature = "testing")]
+pub mod testing;
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -6,11 +9,9 @@ use std::time::Duration;
 use portico_db::{
     Db, DbSettings, Schema, SchemaMismatch, Wait, WaitError, check_compatible, revision, wait_for_database,
 };
+use portico_launch::{Ground, Problems};
 use portico_process::ReadinessCheck;
 use secrecy::ExposeSecret as _;
-
-use crate::problems::Problems;
-use crate::program::Ground;
 
 /// Why a service has no database.
 #[derive(Debug, thiserror::Error)]
