@@ -1,12 +1,16 @@
 //! `portico config`: check and describe settings before anything starts.
 
+mod program;
+
 use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
+use serde_json::json;
 
 use crate::dev::DevSettings;
 use crate::output::Output;
+use program::Program;
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -16,14 +20,19 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Read the settings as `portico dev` would, and say what is wrong with them
+    /// Read the settings as a program would, and say what is wrong with them
     Check {
+        /// The program; without, what counts is what `portico dev` would say
+        program: Option<Program>,
         /// A settings file (TOML)
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
     /// Print the JSON schema of the settings
-    Schema,
+    Schema {
+        /// Whose settings; without, those of `portico dev`
+        program: Option<Program>,
+    },
 }
 
 /// The schema as it is printed, and as it stands in `docs/settings.schema.json`.
@@ -33,13 +42,16 @@ fn schema_text() -> Result<String> {
 
 pub(crate) fn run(arguments: &Arguments, output: Output) -> Result<()> {
     match &arguments.verb {
-        Verb::Check { config } => {
+        Verb::Check { program: Some(program), config } => {
+            program.check(config.as_deref())?;
+            output.value(&json!({ "program": program.name(), "ok": true }), || "ok".to_owned());
+        }
+        Verb::Check { program: None, config } => {
             let settings = DevSettings::load(config.clone(), Vec::new())?;
             output.value(&settings, || "the settings are good".to_owned());
         }
-        Verb::Schema => {
-            output.line(&schema_text()?);
-        }
+        Verb::Schema { program: Some(program) } => output.line(program.schema()),
+        Verb::Schema { program: None } => output.line(&schema_text()?),
     }
     Ok(())
 }

@@ -82,7 +82,7 @@ enum Verb {
     Backup(backup::Arguments),
     /// Put the databases of a backup back
     Restore(restore::Arguments),
-    /// Check and describe the settings of `portico dev`
+    /// Check and describe settings
     Config(config::Arguments),
 }
 
