@@ -55,7 +55,7 @@ class Load:
     """The load generator in the background. An odd number of sessions meets both of two gateways in turn."""
 
     def __init__(self, stage: "Stage", rate: float, seconds: float, sessions=21, era=SESSIONS, tools="echo", slow_ms=100):
-        self.stage, self.name, self.seconds, self.sessions = stage, f"{stage.next_name()}", seconds, sessions
+        self.stage, self.name, self.rate, self.seconds, self.sessions = stage, stage.next_name(), rate, seconds, sessions
         self.answered_file = stage.work / f"{self.name}.answered"
         tokens = stage.work / f"{self.name}.tokens"
         tokens.write_text("\n".join([stage.token()] * sessions))
@@ -82,7 +82,10 @@ class Load:
         """Waits for its end."""
         output, errors = self.process.communicate(timeout=self.seconds + 90)
         demand(self.process.returncode == 0, f"the load generator failed: {errors.strip()[:500]}")
-        return json.loads(output)
+        result = json.loads(output)
+        least = self.rate * result["seconds"] / 2
+        demand(result["calls"] >= least, f"{result['calls']} calls in {result['seconds']} s show nothing: it should be at least {least:.0f}")
+        return result
 
     def finish(self):
         """No further calls; those that are under way are waited for."""
