@@ -1,10 +1,12 @@
 """What an installation of the chart makes."""
 
 import functools
+import json
 
 import helm_python
 import kubernetes_validate
 import pytest
+import yaml
 
 from rendering import CHART, GRAPH, SERVICES, refusal, release, render, values
 
@@ -360,15 +362,11 @@ def test_bad_values_are_refused_with_their_name(what):
 
 
 @functools.cache
-def described(schema_path=CHART / "values.schema.json"):
-    import json
-
-    return json.loads(schema_path.read_text())
+def described():
+    return json.loads((CHART / "values.schema.json").read_text())
 
 
 def test_the_schema_describes_exactly_the_values_that_there_are():
-    import yaml
-
     def compare(found, schema, path):
         if "$ref" in schema:
             schema = described()["$defs"][schema["$ref"].rsplit("/", 1)[1]]
