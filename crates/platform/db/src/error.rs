@@ -22,6 +22,15 @@ pub enum StoreError {
     /// The same request id came with another request.
     #[error("this request id was used for another request; use a new one")]
     RequestIdReused,
+    /// A value was sealed with a key that a rotation has closed: this replica reads the key ring too late.
+    #[error(
+        "this replica still seals with the key {key}, which was replaced: see that it reads the newest key ring (its log \
+         says why it does not), or ask another replica"
+    )]
+    RingBehind {
+        /// The closed key.
+        key: String,
+    },
     /// Other writers were in the way for longer than the database waits; the same transaction may work now.
     #[error("the database is busy; try again")]
     Busy(#[source] sqlx::Error),

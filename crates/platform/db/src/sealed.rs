@@ -3,12 +3,17 @@
 //! The state of a rewrap is the rows themselves: it may stop anywhere, start again from nothing, and run twice at
 //! once. A row is replaced only while it still holds what was read.
 
+mod fence;
+
 use std::collections::BTreeMap;
 
-use portico_sealing::{Aad, OpenError, Sealer};
+use chrono::{DateTime, Utc};
+use portico_sealing::{Aad, KeyAge, OpenError, RingKey, Sealer};
 use sqlx::{AssertSqlSafe, QueryBuilder};
 
 use crate::{AnyRow, Conn, Row, StoreError, on_tx, scalar};
+
+pub use fence::{RingWatch, admit};
 
 /// A column whose values a [`Sealer`] has sealed for `Aad { table, row, field: column, version }`.
 #[derive(Clone, Copy, Debug)]
@@ -70,6 +75,8 @@ pub struct KeyUse {
 /// What one step of a rewrap did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rewrapped {
+    /// Retired keys that may not seal any more since this step.
+    pub closed: Vec<String>,
     /// Values that the sealing key holds now.
     pub rewrapped: u32,
     /// Values that do not open: their key is not in the ring, or they were changed.
@@ -204,16 +211,23 @@ pub async fn key_use(
 }
 
 /// Wraps at most `limit` values of one column with the key that seals now, inside the caller's transaction.
+///
+/// Each step closes the ring's retired keys first, so that none of them seals a value behind the rewrap's back.
 pub async fn rewrap(
     mut conn: Conn<'_>,
     sealer: &Sealer,
     columns: &[SealedColumn],
-    (position, limit): (Position, u32),
+    (position, limit, now): (Position, u32, DateTime<Utc>),
 ) -> Result<Rewrapped, StoreError> {
-    let Some(column) = columns.get(position.column) else { return Ok(Rewrapped::default()) };
-    let current = Sealer::prefix(&sealer.ring().sealing_key());
+    let keys = sealer.ring().keys();
+    let sealing = ids(&keys, |age| age == KeyAge::Sealing).pop().unwrap_or_default();
+    fence::admit_key(conn.reborrow(), &sealing).await?;
+    let retired = ids(&keys, |age| matches!(age, KeyAge::Retired { .. }));
+    let closed = fence::close(conn.reborrow(), &retired, now).await?;
+    let mut done = Rewrapped { closed, ..Rewrapped::default() };
+    let Some(column) = columns.get(position.column) else { return Ok(done) };
+    let current = Sealer::prefix(&sealing);
     let rows = column.others(conn.reborrow(), &current, (limit, position.skip)).await?;
-    let mut done = Rewrapped::default();
     for row in &rows {
         match column.rewrap(sealer, row) {
             Ok(None) => {}
@@ -232,6 +246,10 @@ pub async fn rewrap(
     let next = Position { column: position.column + 1, skip: 0 };
     done.next = if full { Some(here) } else { (next.column < columns.len()).then_some(next) };
     Ok(done)
+}
+
+fn ids(keys: &[RingKey], is_wanted: impl Fn(KeyAge) -> bool) -> Vec<String> {
+    keys.iter().filter(|key| is_wanted(key.age)).map(|key| key.id.clone()).collect()
 }
 
 /// Both databases take the length of a prefix as a 32-bit number.

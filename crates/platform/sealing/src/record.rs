@@ -118,6 +118,13 @@ impl Sealer {
         prefix
     }
 
+    /// Returns the id of the key that a record says it was sealed with; nothing if it is no record.
+    #[must_use]
+    pub fn key_of(sealed: &[u8]) -> Option<&str> {
+        let [FORMAT, id_len, rest @ ..] = sealed else { return None };
+        std::str::from_utf8(rest.get(..usize::from(*id_len))?).ok()
+    }
+
     /// Seals a value for its place.
     #[must_use]
     pub fn seal(&self, aad: &Aad<'_>, value: &[u8]) -> Vec<u8> {

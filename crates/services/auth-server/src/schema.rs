@@ -30,6 +30,12 @@ static SCHEMA: Schema = Schema {
             sql: include_str!("../../../../migrations/auth-server/postgres/0004_audit_clocks.sql"),
             breaking: false,
         },
+        Migration {
+            version: 5,
+            name: "sealing keys",
+            sql: include_str!("../../../../migrations/auth-server/postgres/0005_sealing_keys.sql"),
+            breaking: false,
+        },
     ],
     sqlite: &[
         Migration {
@@ -54,6 +60,12 @@ static SCHEMA: Schema = Schema {
             version: 4,
             name: "audit clocks",
             sql: include_str!("../../../../migrations/auth-server/sqlite/0004_audit_clocks.sql"),
+            breaking: false,
+        },
+        Migration {
+            version: 5,
+            name: "sealing keys",
+            sql: include_str!("../../../../migrations/auth-server/sqlite/0005_sealing_keys.sql"),
             breaking: false,
         },
     ],

@@ -35,6 +35,7 @@ pub(crate) async fn look(
 ) -> Result<(), Infallible> {
     // Keys may have changed between the first reading of them and that of the trust.
     let mut keys_at = 0;
+    let mut ring = app.stores.sealed.ring_watch(&app.sealer);
     let mut answered_at = Instant::now();
     while shutdown.run_until_cancelled(sleep(LOOK_EVERY)).await.is_some() {
         let asked = timeout(ANSWER_WITHIN, app.trust.refresh()).await;
@@ -58,10 +59,10 @@ pub(crate) async fn look(
                 Err(error) => tracing::error!(error = &error as &dyn Error, "signing keys cannot be read"),
             }
         }
-        if app.keys.active().is_some() {
-            check.ready();
+        if ring.is_behind().await || app.keys.active().is_none() {
+            check.not_ready("the key ring is behind: see that this replica reads the newest one");
         } else {
-            check.not_ready("no signing key can be opened: see that this replica reads the newest key ring");
+            check.ready();
         }
     }
     Ok(())

@@ -70,6 +70,8 @@ pub(crate) enum RegistryError {
     SecretClaimed { reference: String },
     #[error("this replica seals with the key {sealing}; try again once it has read the key ring again")]
     SealingKeyDiffers { sealing: String },
+    #[error(transparent)]
+    RingBehind(StoreError),
     #[error("only services of this deployment may call this")]
     InternalOnly,
     #[error("this is for people and service accounts, not for services")]
@@ -123,6 +125,7 @@ impl RegistryError {
             Self::SecretNotYours { .. } => (Code::PermissionDenied, "secret_not_yours"),
             Self::SecretClaimed { .. } => (Code::PermissionDenied, "secret_claimed"),
             Self::SealingKeyDiffers { .. } => (Code::FailedPrecondition, "sealing_key_differs"),
+            Self::RingBehind(_) => (Code::Unavailable, "ring_behind"),
             Self::InternalOnly => (Code::PermissionDenied, "internal_only"),
             Self::PrincipalsOnly => (Code::PermissionDenied, "principals_only"),
             Self::Unavailable(_) => (Code::Unavailable, "database_unavailable"),
@@ -159,6 +162,7 @@ impl From<StoreError> for RegistryError {
         match error {
             StoreError::RequestIdReused => Self::RequestIdReused,
             StoreError::Busy(_) | StoreError::Unavailable(_) => Self::Unavailable(error),
+            StoreError::RingBehind { .. } => Self::RingBehind(error),
             other => Self::Store(other),
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{NaiveTime, TimeDelta};
+use portico_db::sealed::RingWatch;
 use portico_db::{Duty, idempotency, removable_before, revision};
 use portico_process::ReadinessCheck;
 use tokio_util::sync::CancellationToken;
@@ -35,6 +36,7 @@ pub(crate) async fn follow_revision(
     shutdown: CancellationToken,
 ) -> Result<(), Infallible> {
     let work = async {
+        let mut ring = RingWatch::new(&service.db, service.sealer.ring());
         loop {
             let asked = tokio::time::timeout(ANSWER_WITHIN, revision::current(&service.db)).await;
             let Ok(answer) = asked else {
@@ -44,7 +46,11 @@ pub(crate) async fn follow_revision(
             };
             match answer {
                 Ok(current) => {
-                    check.ready();
+                    if ring.is_behind().await {
+                        check.not_ready("the key ring is behind: see that this replica reads the newest one");
+                    } else {
+                        check.ready();
+                    }
                     service
                         .wake
                         .send_if_modified(|newest| std::mem::replace(newest, current.max(*newest)) < current);

@@ -10,6 +10,7 @@ use portico_sealing::{KeyAge, KeyRing};
 use secrecy::{ExposeSecret as _, SecretSlice};
 use serde_json::{Value, json};
 
+use super::sealing::wrap_anew;
 use super::services::{Keeper, Sealing, ask_all, keepers};
 use crate::connection::Connection;
 use crate::connection::login_file::write_private;
@@ -22,7 +23,10 @@ pub(super) async fn run(file: &Path, keep_hours: u32, connection: &Connection, o
     let keepers = keepers(connection.api().await?);
     let ring = KeyRing::load(file)?;
     every_service_seals_with(&ring, &keepers).await?;
-    // Counted after that, so that rows which a replica has just sealed with an old key are among them.
+    // Closes what goes, if no rotation has, and takes along what a replica that was late had sealed meanwhile.
+    for keeper in &keepers {
+        wrap_anew(keeper, &ring.sealing_key(), output).await?;
+    }
     let found = ask_all(&keepers, &ring).await?;
     let oldest = SystemClock.now() - TimeDelta::hours(keep_hours.into());
     let (mut rows, mut used, mut useless): (Vec<Value>, Vec<String>, Vec<String>) = Default::default();
@@ -53,10 +57,9 @@ pub(super) async fn run(file: &Path, keep_hours: u32, connection: &Connection, o
     });
     if !used.is_empty() {
         bail!(
-            "{} still hold rows, which would be lost: `portico keys rotate --sealing --file {}` wraps them with the \
-             newest key first",
-            used.join(", "),
-            file.display()
+            "{} still hold rows that could not be wrapped anew: see the logs of auth-server and registry, which name them, \
+             then run this again",
+            used.join(", ")
         );
     }
     Ok(())

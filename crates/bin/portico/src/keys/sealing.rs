@@ -1,7 +1,7 @@
 //! Rotating the key that seals.
 //!
-//! A new key is staged, so that every service learns it; then it seals; then what the older ones hold is wrapped
-//! anew. Each step looks at what is there, so an interrupted rotation goes on where it stood.
+//! A new key is staged, so that every service learns it; then it seals; then the older ones are closed, so that no
+//! replica seals with one any more, and what they hold is wrapped anew. Each step looks at what is there, so an interrupted rotation goes on where it stood.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -31,7 +31,7 @@ pub(super) struct Rotation {
 
 /// What wrapping anew did for one service.
 #[derive(Debug, Default)]
-struct Done {
+pub(super) struct Done {
     rewrapped: i64,
     unreadable: i64,
 }
@@ -51,7 +51,7 @@ impl Rotation {
         self.wait_for(&keepers, &what, |sealing| sealing.current == key).await?;
         let (mut report, mut unreadable) = (Vec::new(), 0);
         for keeper in &keepers {
-            let done = self.rewrap(keeper, &key, output).await?;
+            let done = wrap_anew(keeper, &key, output).await?;
             unreadable += done.unreadable;
             report.push(json!({ "service": keeper.name(), "rewrapped": done.rewrapped, "unreadable": done.unreadable }));
         }
@@ -105,36 +105,37 @@ impl Rotation {
         }
         Ok(())
     }
+}
 
-    async fn rewrap(&self, keeper: &Keeper, key: &str, output: Output) -> Result<Done> {
-        let name = keeper.name();
-        let mut done = Done::default();
-        let mut position = String::new();
-        loop {
-            let batch = keeper.rewrap(key, &position).await.with_context(|| {
-                format!(
-                    "the {name} stopped after {} rows: run this again, it goes on where it stood",
-                    done.rewrapped
-                )
-            })?;
-            done.rewrapped += i64::from(batch.rewrapped);
-            done.unreadable += i64::from(batch.unreadable);
-            if batch.rewrapped > 0 || batch.next.is_empty() {
-                output.note(&format!("{name}: {} rows are held by {key} now", done.rewrapped));
-            }
-            if batch.next.is_empty() {
-                break;
-            }
-            position = batch.next;
+/// Closes the retired keys of a service, and wraps with `key` what they hold. May be stopped and begun again.
+pub(super) async fn wrap_anew(keeper: &Keeper, key: &str, output: Output) -> Result<Done> {
+    let name = keeper.name();
+    let mut done = Done::default();
+    let mut position = String::new();
+    loop {
+        let batch = keeper.rewrap(key, &position).await.with_context(|| {
+            format!(
+                "the {name} stopped after {} rows: run this again, it goes on where it stood",
+                done.rewrapped
+            )
+        })?;
+        done.rewrapped += i64::from(batch.rewrapped);
+        done.unreadable += i64::from(batch.unreadable);
+        if batch.rewrapped > 0 {
+            output.note(&format!("{name}: {} rows are held by {key} now", done.rewrapped));
         }
-        if done.unreadable > 0 {
-            output.note(&format!(
-                "{name}: {} rows do not open with any key of the ring and stay as they are; its log names them",
-                done.unreadable
-            ));
+        if batch.next.is_empty() {
+            break;
         }
-        Ok(done)
+        position = batch.next;
     }
+    if done.unreadable > 0 {
+        output.note(&format!(
+            "{name}: {} rows do not open with any key of the ring and stay as they are; its log names them",
+            done.unreadable
+        ));
+    }
+    Ok(done)
 }
 
 /// Whether rows wait that a retired key holds.

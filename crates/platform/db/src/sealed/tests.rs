@@ -9,9 +9,11 @@ use super::*;
 use crate::testing::{databases, schema_with};
 use crate::{Db, on_db};
 
-const POSTGRES: &str = "CREATE TABLE note (a text NOT NULL, b bytea NOT NULL, version bigint NOT NULL, body bytea, PRIMARY KEY (a, b))";
-const SQLITE: &str = "CREATE TABLE note (a text NOT NULL, b blob NOT NULL, version integer NOT NULL, body blob, PRIMARY KEY (a, b)) STRICT";
-const NOTES: SealedColumn = SealedColumn {
+pub(super) const POSTGRES: &str = "CREATE TABLE note (a text NOT NULL, b bytea NOT NULL, version bigint NOT NULL, body bytea, PRIMARY KEY (a, b)); \
+     CREATE TABLE sealing_keys (key_id text PRIMARY KEY, closed_at timestamptz)";
+pub(super) const SQLITE: &str = "CREATE TABLE note (a text NOT NULL, b blob NOT NULL, version integer NOT NULL, body blob, PRIMARY KEY (a, b)) STRICT; \
+     CREATE TABLE sealing_keys (key_id text PRIMARY KEY NOT NULL, closed_at text) STRICT";
+pub(super) const NOTES: SealedColumn = SealedColumn {
     table: "note",
     column: "body",
     key: &[KeyColumn::Text("a"), KeyColumn::Bytes("b")],
@@ -59,7 +61,8 @@ async fn opens(db: &Db, sealer: &Sealer, number: u8) -> bool {
 
 async fn step(db: &Db, sealer: &Sealer, position: Position, limit: u32) -> Rewrapped {
     let mut tx = db.begin_write().await.unwrap();
-    let done = rewrap((&mut tx).into(), sealer, &[NOTES], (position, limit)).await.unwrap();
+    let done =
+        rewrap((&mut tx).into(), sealer, &[NOTES], (position, limit, DateTime::UNIX_EPOCH)).await.unwrap();
     tx.commit().await.unwrap();
     done
 }

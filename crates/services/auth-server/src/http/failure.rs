@@ -20,6 +20,8 @@ pub(crate) enum Failure {
     Limited(Limited),
     /// The database is away or busy.
     Unavailable,
+    /// This replica may not write what it would have to seal.
+    Behind,
     /// A fault of ours.
     Internal,
 }
@@ -41,6 +43,7 @@ impl From<StoreError> for Failure {
         tracing::error!(error = &error as &dyn std::error::Error, "a store failed");
         match error {
             StoreError::Busy(_) | StoreError::Unavailable(_) => Self::Unavailable,
+            StoreError::RingBehind { .. } => Self::Behind,
             _ => Self::Internal,
         }
     }
@@ -74,6 +77,10 @@ impl Failure {
             Self::Unavailable => OAuthError::new(
                 OAuthErrorCode::TemporarilyUnavailable,
                 "the server cannot reach its database: try again in a moment",
+            ),
+            Self::Behind => OAuthError::new(
+                OAuthErrorCode::TemporarilyUnavailable,
+                "this replica of the server is behind with its keys: try again in a moment",
             ),
             Self::Internal => OAuthError::new(
                 OAuthErrorCode::ServerError,

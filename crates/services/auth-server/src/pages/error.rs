@@ -23,7 +23,9 @@ pub(crate) fn page(failure: Failure, actor: &Actor) -> Response {
     let (status, heading) = match &failure {
         Failure::OAuth(_) => (StatusCode::BAD_REQUEST, "This link does not work"),
         Failure::Limited(_) => (StatusCode::TOO_MANY_REQUESTS, "Too many attempts"),
-        Failure::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "Not available right now"),
+        Failure::Unavailable | Failure::Behind => {
+            (StatusCode::SERVICE_UNAVAILABLE, "Not available right now")
+        }
         Failure::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong"),
     };
     let detail = failure.into_oauth().error_description;

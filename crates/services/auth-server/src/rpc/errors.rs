@@ -63,6 +63,8 @@ pub(crate) enum RpcError {
     TooManyKeys { count: usize },
     #[error("this replica seals with the key {sealing}; try again once it has read the key ring again")]
     SealingKeyDiffers { sealing: String },
+    #[error(transparent)]
+    RingBehind(StoreError),
     #[error("your token lacks the scope {scope}; sign in again and ask for it")]
     ScopeMissing { scope: Scope },
     #[error("you may not do this ({policy}); ask an administrator for a role that allows {action}")]
@@ -138,6 +140,7 @@ impl RpcError {
             Self::LastAdministrator => (Code::FailedPrecondition, "last_administrator"),
             Self::TooManyKeys { .. } => (Code::FailedPrecondition, "too_many_keys"),
             Self::SealingKeyDiffers { .. } => (Code::FailedPrecondition, "sealing_key_differs"),
+            Self::RingBehind(_) => (Code::Unavailable, "ring_behind"),
             Self::ScopeMissing { .. } => (Code::PermissionDenied, "insufficient_scope"),
             Self::Denied { .. } => (Code::PermissionDenied, "no_permission"),
             Self::Escalation { .. } => (Code::PermissionDenied, "escalation"),
@@ -166,6 +169,7 @@ impl From<StoreError> for RpcError {
         match error {
             StoreError::RequestIdReused => Self::RequestIdReused,
             StoreError::Busy(_) | StoreError::Unavailable(_) => Self::Unavailable(error),
+            StoreError::RingBehind { .. } => Self::RingBehind(error),
             other => Self::Store(other),
         }
     }

@@ -1,7 +1,7 @@
 //! `SealingService`.
 
 use portico_authz::Action;
-use portico_db::sealed::Position;
+use portico_db::sealed::{Position, Rewrapped};
 use portico_proto_auth as proto;
 use portico_proto_auth::sealing_service_server::SealingService;
 use tonic::{Request, Response, Status};
@@ -65,10 +65,16 @@ async fn rewrap(
         Ok(size) if size <= LARGEST_BATCH => size,
         _ => return Err(RpcError::invalid("batch_size", "is between 0 and 1000")),
     };
-    let audit = |done: &portico_db::sealed::Rewrapped| {
-        app.entry(&call.actor, Deed::done("key.rewrap", &sealing, &format!("{} rows", done.rewrapped)))
+    let audit = |done: &Rewrapped| {
+        let mut entries: Vec<_> =
+            done.closed.iter().map(|key| app.entry(&call.actor, Deed::done("key.close", key, ""))).collect();
+        if done.rewrapped > 0 {
+            let rows = format!("{} rows", done.rewrapped);
+            entries.push(app.entry(&call.actor, Deed::done("key.rewrap", &sealing, &rows)));
+        }
+        entries
     };
-    let done = app.stores.sealed.rewrap(&app.sealer, (position, limit), audit).await?;
+    let done = app.stores.sealed.rewrap(&app.sealer, (position, limit, app.clock.now()), audit).await?;
     app.counters.rows_rewrapped.inc_by(done.rewrapped.into());
     Ok(proto::RewrapResponse {
         rewrapped: i32::try_from(done.rewrapped).unwrap_or(i32::MAX),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use chrono::{DateTime, Duration, Utc};
+use portico_db::sealed::admit;
 use portico_db::{Conn, StoreError, Tx, idempotency, on_tx};
 use uuid::Uuid;
 
@@ -191,11 +192,13 @@ impl TrustWrite {
 impl Repeatable {
     /// Fails like a name that is taken if another request with this id was first.
     async fn write(&self, tx: &mut Tx, revision: i64, now: DateTime<Utc>) -> Result<(), StoreError> {
+        let answer = (self.answer)(revision);
+        admit(&mut *tx, &answer).await?;
         let request =
             idempotency::Request { scope: &self.scope, request_id: &self.request_id, digest: &self.digest };
         if idempotency::begin(&mut *tx, &request, now).await?.is_some() {
             return Err(StoreError::AlreadyExists);
         }
-        idempotency::finish(tx, &request, &(self.answer)(revision)).await
+        idempotency::finish(tx, &request, &answer).await
     }
 }

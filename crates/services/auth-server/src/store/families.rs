@@ -1,6 +1,7 @@
 //! Refresh tokens: families of one authorization, rotated with a compare-and-set.
 
 use chrono::{DateTime, Utc};
+use portico_db::sealed::admit;
 use portico_db::{Conn, Db, StoreError, on_db, on_tx, read, revision};
 use portico_ids::{SessionId, UserId};
 use portico_oauth_types::ScopeSet;
@@ -116,6 +117,7 @@ impl FamilyStore {
              (SELECT id FROM token_families WHERE revoked_at IS NULL) RETURNING family_id";
         const TOUCH: &str = "UPDATE token_families SET last_used_at = $2 WHERE id = $1";
         let mut tx = self.db.begin_write().await?;
+        admit(&mut tx, rotation.successor_sealed).await?;
         let family: Option<Uuid> = on_tx!(&mut tx, conn => sqlx::query_scalar(USE)
             .bind(rotation.token_hash)
             .bind(rotation.now)

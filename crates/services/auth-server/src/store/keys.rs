@@ -1,6 +1,7 @@
 //! Signing keys; the private half is sealed.
 
 use chrono::{DateTime, Utc};
+use portico_db::sealed::admit;
 use portico_db::{Db, StoreError, Tx, on_db, on_tx, read, revision};
 
 use super::change::Change;
@@ -51,6 +52,7 @@ impl KeyStore {
         const NEWEST: &str = "SELECT kid FROM signing_keys WHERE retires_at IS NULL";
         const RETIRE: &str = "UPDATE signing_keys SET retires_at = $2 WHERE kid = $1";
         let mut tx = self.db.begin_write().await?;
+        admit(&mut tx, &key.private_sealed).await?;
         // The revision's row lock makes this the only rotation under way.
         let revision = revision::take(&mut tx).await?;
         let newest: Option<String> =
@@ -76,6 +78,7 @@ impl KeyStore {
         const KIDS: &str = "SELECT kid FROM signing_keys ORDER BY created_at, kid";
         const REMOVE: &str = "DELETE FROM signing_keys";
         let mut tx = self.db.begin_write().await?;
+        admit(&mut tx, &key.private_sealed).await?;
         // The revision's row lock makes this the only rotation under way.
         let revision = revision::take(&mut tx).await?;
         let gone: Vec<String> = on_tx!(&mut tx, conn => sqlx::query_scalar(KIDS).fetch_all(conn).await?);

@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
-use portico_db::sealed::{KeyColumn, KeyPart, KeyUse, Position, Rewrapped, SealedColumn, key_use, rewrap};
+use chrono::{DateTime, Utc};
+use portico_db::sealed::{
+    KeyColumn, KeyPart, KeyUse, Position, Rewrapped, RingWatch, SealedColumn, key_use, rewrap,
+};
 use portico_db::{Conn, Db, StoreError};
 use portico_sealing::Sealer;
 
@@ -62,17 +65,21 @@ impl SealedStore {
         key_use(Conn::from(&mut tx), &COLUMNS, key_ids).await
     }
 
-    /// Wraps a batch of rows anew; what it did, if anything, is recorded with it.
+    pub(crate) fn ring_watch(&self, sealer: &Sealer) -> RingWatch {
+        RingWatch::new(&self.db, sealer.ring())
+    }
+
+    /// Closes the retired keys and wraps a batch of rows anew; what that did, if anything, is recorded with it.
     pub(crate) async fn rewrap(
         &self,
         sealer: &Sealer,
-        batch: (Position, u32),
-        audit: impl FnOnce(&Rewrapped) -> AuditEntry,
+        batch: (Position, u32, DateTime<Utc>),
+        audit: impl FnOnce(&Rewrapped) -> Vec<AuditEntry>,
     ) -> Result<Rewrapped, StoreError> {
         let mut tx = self.db.begin_write().await?;
         let done = rewrap(Conn::from(&mut tx), sealer, &COLUMNS, batch).await?;
-        if done.rewrapped > 0 {
-            audit(&done).write(Conn::from(&mut tx)).await?;
+        for entry in audit(&done) {
+            entry.write(Conn::from(&mut tx)).await?;
         }
         tx.commit().await?;
         Ok(done)

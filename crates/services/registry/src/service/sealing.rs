@@ -47,11 +47,18 @@ impl Service {
             return Err(RegistryError::SealingKeyDiffers { sealing });
         }
         let mut tx = self.db.begin_write().await?;
+        let (position, limit) = batch;
+        let batch = (position, limit, self.clock.now());
         let done = rewrap((&mut tx).into(), &self.sealer, &COLUMNS, batch).await?;
+        let mut records: Vec<_> =
+            done.closed.iter().map(|key| self.record(actor, "key.close", key)).collect();
         if done.rewrapped > 0 {
             let mut record = self.record(actor, "key.rewrap", key_id);
             record.name = format!("{} rows", done.rewrapped);
-            audit::append((&mut tx).into(), &[record]).await?;
+            records.push(record);
+        }
+        if !records.is_empty() {
+            audit::append((&mut tx).into(), &records).await?;
         }
         tx.commit().await?;
         Ok(done)

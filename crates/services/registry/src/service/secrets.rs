@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use portico_authz::{Action, Resource};
+use portico_db::sealed::admit;
 use portico_ids::InstanceId;
 use portico_sealing::Aad;
 use secrecy::{ExposeSecret as _, SecretSlice};
@@ -63,6 +64,7 @@ impl Service {
             current.map_or_else(|| (actor.id(), change.now()), |secret| (secret.owner, secret.created_at));
         let secret = Secret { reference, version, owner, created_at, updated_at: change.now() };
         let sealed = self.sealer.seal(&aad(&secret.reference, version), value.expose_secret());
+        admit(change.conn(), &sealed).await?;
         secrets::put(change.conn(), &secret, &sealed).await?;
         tell_users_of(&mut change, &secret.reference).await?;
         change.audit("secret.set", &target(&secret.reference)).await?;

@@ -24,6 +24,12 @@ static SCHEMA: Schema = Schema {
             sql: include_str!("../../../../../migrations/registry/postgres/0004_audit_clocks.sql"),
             breaking: false,
         },
+        Migration {
+            version: 5,
+            name: "sealing keys",
+            sql: include_str!("../../../../../migrations/registry/postgres/0005_sealing_keys.sql"),
+            breaking: false,
+        },
     ],
     sqlite: &[
         Migration { version: 1, name: "revision, outbox, idempotency", sql: TABLES_SQLITE, breaking: true },
@@ -43,6 +49,12 @@ static SCHEMA: Schema = Schema {
             version: 4,
             name: "audit clocks",
             sql: include_str!("../../../../../migrations/registry/sqlite/0004_audit_clocks.sql"),
+            breaking: false,
+        },
+        Migration {
+            version: 5,
+            name: "sealing keys",
+            sql: include_str!("../../../../../migrations/registry/sqlite/0005_sealing_keys.sql"),
             breaking: false,
         },
     ],

@@ -71,13 +71,17 @@ pub(super) struct Replica {
 
 impl Ground {
     async fn replica(&self, settings: RegistrySettings) -> Replica {
+        self.replica_with(settings, &self.keys).await
+    }
+
+    async fn replica_with(&self, settings: RegistrySettings, keys: &KeyRing) -> Replica {
         let (tasks, metrics, readiness) = (Tasks::new(), Metrics::new(), Readiness::new());
         let deps = Dependencies {
             db: self.db.clone(),
             clock: Arc::new(self.clock.clone()),
             rng: Arc::clone(&self.rng),
             coordination: self.coordination.clone(),
-            keys: self.keys.clone(),
+            keys: keys.clone(),
             trust: self.issuer.trust(),
             callers: self.issuer.api_layer(),
             outbound: OutboundClient::new(OutboundPolicy::default(), &OutboundLimits::default()).unwrap(),
@@ -175,6 +179,12 @@ impl Fixture {
     /// One more registry on the same database and coordination.
     pub(super) async fn replica(&self) -> Replica {
         self.ground.replica(RegistrySettings::default()).await
+    }
+
+    /// One more, which reads the key ring as it is now and never again.
+    pub(super) async fn late_replica(&self) -> Replica {
+        let keys = KeyRing::load(&self.guards.1.path().join("keys.json")).unwrap();
+        self.ground.replica_with(RegistrySettings::default(), &keys).await
     }
 
     /// Makes a token of somebody new who holds the named built-in roles.
@@ -305,7 +315,8 @@ pub(super) fn mask(paths: &[&str]) -> FieldMask {
 
 /// Asserts how a call was refused.
 #[track_caller]
-pub(super) fn refused<T: std::fmt::Debug>(outcome: Result<T, Status>, code: Code, reason: &str) {
+pub(super) fn refused<T: std::fmt::Debug>(outcome: Result<T, Status>, code: Code, reason: &str) -> Status {
     let status = outcome.expect_err("the call has to be refused");
     assert_eq!((status.code(), reason_of(&status).as_deref()), (code, Some(reason)), "{status:?}");
+    status
 }

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use portico_db::revision;
 use portico_ids::SeededRng;
@@ -35,6 +36,56 @@ async fn registered(owner: &mut Clients, reference: &str) -> proto::Instance {
     let request =
         proto::RegisterServerRequest { json_spec: Some(bearer_spec(reference)), ..registration("github") };
     owner.servers.register_server(request).await.unwrap().into_inner().instance.unwrap()
+}
+
+#[tokio::test]
+async fn s0_29_a_replica_whose_ring_is_behind_writes_no_secret_after_the_rewrap() {
+    for (label, mut fixture) in Fixture::everywhere().await {
+        let late = fixture.late_replica().await;
+        late.registry.spawn_tasks(&late.tasks);
+        let person = fixture.person(&["publisher"], WRITE);
+        let mut owner = fixture.clients(person.clone());
+        let mut owner_there = Clients::of(&late.routes, person);
+        set(&mut owner_there, "token-1", "sealed with the first key").await;
+        let key = fixture.rotate_ring();
+        set(&mut owner_there, "token-2", "nothing is closed yet").await;
+        set(&mut owner, "token-3", "sealed with the second key").await;
+        let mut keeper = keeper(&mut fixture);
+        let request = proto::RewrapRequest { sealing_key_id: key, ..Default::default() };
+        let done = keeper.rewrap(request).await.unwrap().into_inner();
+        assert_eq!((done.rewrapped, done.next_position.as_str()), (2, ""), "{label}");
+
+        let secret =
+            |name: &str| proto::SetSecretRequest { r#ref: name.to_owned(), value: b"value".to_vec() };
+        let status = refused(
+            owner_there.secrets.set_secret(secret("token-4")).await,
+            Code::Unavailable,
+            "ring_behind",
+        );
+        assert!(status.message().contains("reads the newest key ring"), "{label}: {status:?}");
+        let is_unready = || {
+            let reasons = late.readiness.snapshot().into_iter().filter_map(|check| check.reason);
+            reasons.into_iter().any(|reason| reason.contains("key ring is behind"))
+        };
+        let unready = async {
+            while !is_unready() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        assert!(tokio::time::timeout(Duration::from_secs(10), unready).await.is_ok(), "{label}: ready");
+        owner.secrets.set_secret(secret("token-4")).await.unwrap();
+        assert_eq!(
+            keeper.get_sealing(proto::GetSealingRequest {}).await.unwrap().into_inner().unknown_rows,
+            0
+        );
+        // Reading, and what seals nothing, goes on.
+        owner_there.secrets.list_secrets(proto::ListSecretsRequest::default()).await.unwrap();
+        owner_there.register("weather").await;
+        let filter = proto::ListAuditRequest { action: "key.close".to_owned(), ..Default::default() };
+        let closed = fixture.admin().audit.list_audit(filter).await.unwrap().into_inner().records;
+        assert_eq!(closed.len(), 1, "{label}: {closed:?}");
+        late.stop().await;
+    }
 }
 
 #[tokio::test]

@@ -70,14 +70,18 @@ pub(super) struct Replica {
 
 impl Ground {
     pub(super) async fn replica(&self) -> Replica {
+        self.replica_with(&self.keys).await
+    }
+
+    async fn replica_with(&self, keys: &KeyRing) -> Replica {
         let (tasks, readiness) = (Tasks::new(), Readiness::new());
         let deps = Dependencies {
             clock: Arc::new(self.clock.clone()),
             rng: Arc::clone(&self.rng),
             db: self.db.clone(),
             coordination: self.coordination.clone(),
-            sealer: Sealer::new(&self.keys, Arc::clone(&self.rng)),
-            handles: HandleSealer::new(&self.keys, Arc::clone(&self.rng)),
+            sealer: Sealer::new(keys, Arc::clone(&self.rng)),
+            handles: HandleSealer::new(keys, Arc::clone(&self.rng)),
             registry: Exchange::new().link("registry", PeerIdentity::new("auth-server")),
             outbound: OutboundClient::new(OutboundPolicy::dev(), &OutboundLimits::default()).unwrap(),
             metrics: Metrics::new(),
@@ -180,6 +184,11 @@ impl Fixture {
     /// One more auth-server on the same database and coordination.
     pub(super) async fn replica(&self) -> Replica {
         self.ground.replica().await
+    }
+
+    /// One more, which reads the key ring as it is now and never again.
+    pub(super) async fn late_replica(&self) -> Replica {
+        self.ground.replica_with(&KeyRing::load(&self.key_ring()).unwrap()).await
     }
 
     /// The file of the key ring.
