@@ -1,15 +1,17 @@
 //! Keys rotate, identities end, and what many do at once never mixes.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use acceptance::api::Api;
 use acceptance::deployment::{Deployment, Own, Plan};
-use acceptance::eventually;
 use acceptance::mcp::{Caller, Session, Stateless, initialize};
 use acceptance::oauth::{CALLBACK, Ending, Person, register, register_once};
 use acceptance::upstream::{Era, Upstream};
+use acceptance::{eventually, within};
 use portico_proto_auth as auth;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tonic::Code;
 
 /// A service account that may use an endpoint: its id, client id and secret.
 async fn robot(deployment: &Deployment, name: &str, endpoint: &str) -> (String, String, String) {
@@ -27,13 +29,15 @@ async fn signing_keys_rotate_under_running_agents() {
     let deployment = Deployment::start().await;
     let before = deployment.token("demo").await;
     let api = deployment.api().await;
-    api.keys().rotate_signing_keys(auth::RotateSigningKeysRequest::default()).await.unwrap();
+    let rotated = api.keys().rotate_signing_keys(auth::RotateSigningKeysRequest::default()).await.unwrap();
+    let rotated = rotated.into_inner().key.expect("the new key").kid;
     for server in deployment.replicas("auth-server") {
         let published = async || {
             let jwks = deployment.jwks_at(&server).await;
             assert!(!jwks.to_string().contains("\"d\""), "no private key is published");
-            // Of the old key, the new one and, on a deployment with a past, older ones.
-            (jwks["keys"].as_array().unwrap().len() >= 2).then_some(())
+            // The new key beside the old one and, on a deployment with a past, older ones.
+            let keys = jwks["keys"].as_array().unwrap();
+            (keys.len() >= 2 && keys.iter().any(|key| key["kid"] == rotated)).then_some(())
         };
         eventually(Duration::from_secs(5), "both keys are published", published).await;
     }
@@ -42,6 +46,81 @@ async fn signing_keys_rotate_under_running_agents() {
         let caller = Caller::new(deployment.http.clone(), deployment.resource("demo"), &token);
         Session::open(&caller).await.result("tools/list", &json!({})).await;
     }
+    deployment.stop().await;
+}
+
+/// The administrator at each replica that has a management plane, with a method that it may call there.
+async fn managers(deployment: &Deployment) -> Vec<(Api, &'static str)> {
+    let account = (deployment.ready.client_id.as_str(), deployment.ready.client_secret.as_str());
+    let token = deployment.token_of(account, &deployment.url("/api"), "admin registry:read").await;
+    let mut managers = Vec::new();
+    for (service, method) in [
+        ("auth-server", "/portico.auth.v1.UserService/ListUsers"),
+        ("registry", "/portico.registry.v1.ServerService/ListServers"),
+    ] {
+        let replicas = match deployment.platform() {
+            Some(platform) => platform.replicas(service, "listen"),
+            None => vec![deployment.ready.grpc.clone()],
+        };
+        for replica in replicas {
+            let api = Api::connect(&replica, Some(&token)).await;
+            assert_eq!(api.call_empty(method).await.code(), Code::Ok, "{method}");
+            managers.push((api, method));
+        }
+    }
+    managers
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s0_29_a_withdrawn_signing_key_is_refused_everywhere_within_5_s_and_agents_go_on() {
+    const LIMIT: Duration = Duration::from_secs(5);
+    let deployment = Deployment::start().await;
+    let managers = managers(&deployment).await;
+    let created = deployment.cli(&["--json", "user", "create", "wanda"]).await;
+    let created: Value = serde_json::from_str(&created.output).unwrap();
+    let principal = format!("user:{}", created["id"].as_str().unwrap());
+    assert_eq!(deployment.cli(&["grant", &principal, "agent", "demo"]).await.code, Some(0));
+    let mut wanda = Person::new(&deployment, "wanda", created["password"].as_str().unwrap()).await;
+    let tokens = wanda.tokens(&deployment.resource("demo"), "mcp").await;
+    let old = tokens["access_token"].as_str().unwrap();
+    let caller = Caller::new(deployment.http.clone(), deployment.resource("demo"), old);
+    let mut session = Session::open(&caller).await;
+    let mut stream = session.caller.listen().await;
+    assert_eq!(stream.status, 200);
+
+    let withdrawn = deployment.cli(&["--json", "keys", "rotate", "--signing", "--withdraw"]).await;
+    assert_eq!(withdrawn.code, Some(0), "{}", withdrawn.output);
+    let begin = Instant::now();
+    let withdrawn: Value = serde_json::from_str(&withdrawn.output).unwrap();
+    assert_eq!(withdrawn["active"], true, "{withdrawn}");
+    for gateway in deployment.replicas("gateway") {
+        let agent = deployment.caller_at(&gateway, "demo").token(old);
+        let refused =
+            async || (agent.post(initialize("2025-11-25", &json!({}))).await.status == 401).then_some(());
+        eventually(LIMIT.saturating_sub(begin.elapsed()), "the gateway refuses it", refused).await;
+    }
+    for server in deployment.replicas("auth-server") {
+        let published = async || {
+            let jwks = deployment.jwks_at(&server).await;
+            let keys = jwks["keys"].as_array().unwrap();
+            (keys.len() == 1 && keys[0]["kid"] == withdrawn["kid"]).then_some(())
+        };
+        eventually(LIMIT.saturating_sub(begin.elapsed()), "only the new key is published", published).await;
+    }
+    for (api, method) in &managers {
+        let refused = async || (api.call_empty(method).await.code() == Code::Unauthenticated).then_some(());
+        eventually(LIMIT.saturating_sub(begin.elapsed()), "the management plane refuses it", refused).await;
+    }
+    within(LIMIT, "the end of the stream", async { while stream.event().await.is_some() {} }).await;
+
+    // Who was signed in stays so, and the session goes on.
+    let refreshed = wanda.refresh(tokens["refresh_token"].as_str().unwrap()).await;
+    assert_eq!(refreshed.status, 200, "{}", refreshed.text());
+    session.caller = session.caller.token(refreshed.json()["access_token"].as_str().unwrap());
+    let again = async || (session.ask("tools/list", &json!({})).await.status == 200).then_some(());
+    eventually(LIMIT, "a new token counts", again).await;
+    let record = deployment.cli(&["--json", "audit", "tail", "--action", "key.withdraw"]).await;
+    assert!(record.output.contains(withdrawn["withdrawn"][0].as_str().unwrap()), "{}", record.output);
     deployment.stop().await;
 }
 
