@@ -23,7 +23,7 @@ use portico_ids::SystemRng;
 use portico_sealing::Sealer;
 use serde_json::json;
 
-use self::archive::{FORMAT, Header, KeptFile, SchemaHeader, canaries};
+use self::archive::{FORMAT, Header, KeptFile, SchemaHeader, Trailer, canaries};
 use self::places::{PlaceArguments, Places, Service};
 use self::writer::Writer;
 use crate::output::Output;
@@ -38,10 +38,10 @@ pub(crate) struct Arguments {
 }
 
 /// What one service's part of a backup is.
-struct Part {
-    service: Service,
-    db: Db,
-    header: SchemaHeader,
+pub(crate) struct Part {
+    pub(crate) service: Service,
+    pub(crate) db: Db,
+    pub(crate) header: SchemaHeader,
 }
 
 pub(crate) async fn run(arguments: Arguments, output: Output) -> Result<()> {
@@ -55,25 +55,11 @@ pub(crate) async fn run(arguments: Arguments, output: Output) -> Result<()> {
         let header = SchemaHeader::of(service, &db).await?;
         parts.push(Part { service, db, header });
     }
-    let header = Header {
-        format: FORMAT,
-        created_at: now,
-        program: env!("CARGO_PKG_VERSION").to_owned(),
-        deployment_id: sealer.ring().deployment_id().to_owned(),
-        canaries: canaries(&sealer),
-        schemas: parts.iter().map(|part| part.header.clone()).collect(),
-        files: kept_files(&places, &sealer)?,
-    };
-    let mut writer = Writer::create(&path, &sealer)?;
-    writer.header(&header)?;
-    for part in &parts {
-        let rows = copy(part, &mut writer).await?;
-        output.note(&format!("{}: {rows} rows in {} tables", part.service.name(), part.header.tables.len()));
-        part.db.close().await;
-    }
-    let trailer = writer.finish()?;
+    let files = kept_files(&places, &sealer)?;
+    let trailer = write(&path, (parts, files), (&sealer, now), output).await?;
+    let deployment_id = sealer.ring().deployment_id();
     let answer = json!({
-        "file": path, "created_at": now, "deployment_id": header.deployment_id, "rows": trailer.rows,
+        "file": path, "created_at": now, "deployment_id": deployment_id, "rows": trailer.rows,
         "sha256": trailer.sha256, "keys": trailer.keys.keys().collect::<Vec<_>>(),
     });
     output.value(&answer, || {
@@ -82,11 +68,36 @@ pub(crate) async fn run(arguments: Arguments, output: Output) -> Result<()> {
             "wrote {} ({} rows)\nto restore it, the key ring of deployment {} is needed, with {}: keep that elsewhere",
             path.display(),
             trailer.rows,
-            header.deployment_id,
+            deployment_id,
             if keys.is_empty() { "any key".to_owned() } else { keys.join(", ") }
         )
     });
     Ok(())
+}
+
+/// Writes the file: what the parts are, then their rows.
+pub(crate) async fn write(
+    path: &Path,
+    (parts, files): (Vec<Part>, Vec<KeptFile>),
+    (sealer, now): (&Sealer, DateTime<Utc>),
+    output: Output,
+) -> Result<Trailer> {
+    let mut writer = Writer::create(path, sealer)?;
+    writer.header(&Header {
+        format: FORMAT,
+        created_at: now,
+        program: env!("CARGO_PKG_VERSION").to_owned(),
+        deployment_id: sealer.ring().deployment_id().to_owned(),
+        canaries: canaries(sealer),
+        schemas: parts.iter().map(|part| part.header.clone()).collect(),
+        files,
+    })?;
+    for part in &parts {
+        let rows = copy(part, &mut writer).await?;
+        output.note(&format!("{}: {rows} rows in {} tables", part.service.name(), part.header.tables.len()));
+        part.db.close().await;
+    }
+    writer.finish()
 }
 
 fn file_name(now: DateTime<Utc>) -> String {
