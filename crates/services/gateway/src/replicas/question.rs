@@ -19,7 +19,7 @@ pub(super) struct Question<'r> {
     replicas: &'r Replicas,
     pub(super) number: u64,
     answers: mpsc::Receiver<Option<ServerId>>,
-    until: Instant,
+    pub(super) until: Instant,
 }
 
 impl Question<'_> {

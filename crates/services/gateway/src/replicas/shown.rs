@@ -1,6 +1,7 @@
 //! Asking the others which server showed a resource to a caller.
 
 use portico_ids::ServerId;
+use tokio::time::timeout_at;
 
 use super::letter::{Body, Showed, WhoShowed};
 use super::{Outgoing, Replicas, Sent};
@@ -23,10 +24,14 @@ impl Replicas {
             endpoint: agent.place.id().to_owned(),
             uri: uri.to_owned(),
         };
-        let mut asked = 0;
-        for peer in &peers {
-            asked += usize::from(self.send(peer, Body::WhoShowed(who_showed.clone())).await == Sent::Yes);
-        }
+        let ask = async {
+            let mut asked = 0;
+            for peer in &peers {
+                asked += usize::from(self.send(peer, Body::WhoShowed(who_showed.clone())).await == Sent::Yes);
+            }
+            asked
+        };
+        let asked = timeout_at(question.until, ask).await.ok()?;
         question.first_named(asked).await
     }
 

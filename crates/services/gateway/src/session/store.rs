@@ -83,7 +83,7 @@ impl Sessions {
 
     pub(crate) async fn create(&self, record: Record) -> Result<Arc<Session>, Refusal> {
         let id = secret_token(&*self.rng).expose_secret().to_owned();
-        self.count(&record.binding.subject, &id, (Part::Record, record.size())).await?;
+        self.count_new(&id, &record).await?;
         if let Err(error) = self.shared.put_record(&id, &record).await {
             self.at_hand.owned.remove(&record.binding.subject, &id);
             return Err(unavailable(&error));
@@ -119,7 +119,7 @@ impl Sessions {
         let Stored::Live(_) = self.shared.renew(id).await.map_err(|e| unavailable(&e))? else {
             return Err(unknown());
         };
-        self.count(&record.binding.subject, id, (Part::Record, record.size())).await?;
+        self.count_new(id, &record).await?;
         Ok(self.take_in(id.to_owned(), record))
     }
 
@@ -157,9 +157,9 @@ impl Sessions {
         let now = self.clock.now();
         let sessions = self.at_hand.all();
         let count = sessions.len();
-        let late = Instant::now();
+        let at = Instant::now();
         for session in sessions {
-            session.streams.forget_late(late);
+            session.streams.forget_late(at);
             if session.idle_for(now) < self.idle {
                 continue;
             }
@@ -175,6 +175,16 @@ impl Sessions {
             }
         }
         count
+    }
+
+    /// Counts a session before it is taken in; one that is not taken in does not count.
+    async fn count_new(&self, id: &str, record: &Record) -> Result<(), Refusal> {
+        let subject = &record.binding.subject;
+        let counted = self.count(subject, id, (Part::Record, record.size())).await;
+        if counted.is_err() && self.at_hand.get(id).is_none() {
+            self.at_hand.owned.remove(subject, id);
+        }
+        counted
     }
 
     /// Counts what a session takes; older ones of the same principal end where it takes too much.

@@ -92,7 +92,10 @@ async fn open_session(
             return Err(refusal);
         }
     };
-    engine.sessions.publish_upstream(&session, member.server, open).await?;
+    if let Err(refusal) = engine.sessions.publish_upstream(&session, member.server, open.clone()).await {
+        discard(engine, member.server, open);
+        return Err(refusal);
+    }
     let id = HeaderValue::try_from(session.id.as_str()).map_err(|_| not_mcp())?;
     Ok((message, Some(id)))
 }
@@ -176,14 +179,19 @@ impl Leg<'_> {
         // What the agent told other replicas is told to the server too.
         sessions.refresh(self.session).await;
         let own = self.initialize_at(&mut candidates, generation).await?;
-        match sessions.publish_upstream(self.session, self.server, own).await? {
-            Published::First(open) => {
+        match sessions.publish_upstream(self.session, self.server, own.clone()).await {
+            Ok(Published::First(open)) => {
                 self.restore(candidates.instance(), &open).await;
                 Ok(open)
             }
-            Published::Lost { first, own } => {
+            Ok(Published::Lost { first, own }) => {
                 discard(self.engine, self.server, own);
                 Ok(first)
+            }
+            Err(refusal) => {
+                // Nobody else knows of it.
+                discard(self.engine, self.server, own);
+                Err(refusal)
             }
         }
     }

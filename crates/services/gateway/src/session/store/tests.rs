@@ -1,8 +1,10 @@
 use portico_clock::{Clock, MockClock};
-use portico_coordination::Coordination;
+use portico_coordination::{Coordination, CoordinationDeps};
 use portico_ids::{SeededRng, SharedRng};
 use portico_mcp_types::Revision;
+use portico_process::Tasks;
 use portico_sealing::KeyRing;
+use portico_telemetry::Metrics;
 use tokio::task::JoinSet;
 
 use super::*;
@@ -14,7 +16,7 @@ struct Two {
     map: TtlMap,
     one: Arc<Sessions>,
     other: Arc<Sessions>,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Two {
@@ -37,7 +39,7 @@ impl Two {
             Arc::new(Sessions::new(parts).0)
         };
         let (one, other) = (sessions(2), sessions(3));
-        Self { clock, map: coordination.ttl_map("gateway"), one, other, _dir: dir }
+        Self { clock, map: coordination.ttl_map("gateway"), one, other, dir }
     }
 }
 
@@ -84,6 +86,39 @@ async fn s2_29_many_first_calls_of_a_session_at_once_count_it_once_and_end_no_ot
     for sessions in [&two.one, &two.other] {
         sessions.find(&small.id, |_| true).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn rs_30_a_session_that_could_not_be_opened_takes_no_room() {
+    let two = Two::new(1);
+    let settings = serde_json::from_str(r#"{"redis_url":"redis://127.0.0.1:1"}"#).unwrap();
+    let (rng, tasks) = (Arc::new(SeededRng::new(4)), Tasks::new());
+    let down = Coordination::connect(
+        &settings,
+        CoordinationDeps {
+            deployment_id: "test",
+            clock: Arc::new(two.clock.clone()),
+            rng: rng.clone(),
+            tasks: &tasks,
+            metrics: &Metrics::new(),
+        },
+    );
+    let keys = KeyRing::generate_file(&two.dir.path().join("other-keys"), &*rng).unwrap();
+    let parts = SessionParts {
+        map: down.unwrap().ttl_map("gateway"),
+        handles: HandleSealer::new(&keys, rng.clone()),
+        rng,
+        clock: Arc::new(two.clock.clone()),
+        replica: "down".into(),
+        idle: TimeDelta::hours(1),
+        per_principal: 1,
+    };
+    let sessions = Sessions::new(parts).0;
+    // The older one cannot be ended, so that the new one finds no room.
+    sessions.at_hand.owned.set("user:a", "older", Part::Record, 1);
+    let refusal = sessions.create(record(10)).await.unwrap_err();
+    assert_eq!(refusal.reason, Reason::CoordinationUnavailable);
+    assert_eq!(sessions.at_hand.owned.bytes_of("user:a"), 0);
 }
 
 #[tokio::test]
