@@ -15,7 +15,7 @@ use prost_types::{Struct, Value, value::Kind};
 use serde::Deserialize;
 use tempfile::TempDir;
 
-pub use self::child::{Child, Exit, Home, command};
+pub use self::child::{Child, Exit, Home, command, unread};
 pub use self::platform::Platform;
 use crate::api::Api;
 use crate::http::{Answer, Http};
@@ -34,6 +34,16 @@ pub struct Ready {
     pub client_id: String,
     pub client_secret: String,
 }
+
+/// Limits that scenarios would reach by asking again and again whether something holds already; each is tested where it is set.
+const ROOM: [(&str, &str); 6] = [
+    ("registry.limits.principal_per_minute", "100000"),
+    ("registry.limits.principal_burst", "10000"),
+    ("registry.limits.denial_records_per_minute", "1000"),
+    ("auth_server.limits.principal_per_minute", "100000"),
+    ("auth_server.limits.principal_burst", "10000"),
+    ("auth_server.limits.denial_records_per_minute", "1000"),
+];
 
 /// Where it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +94,8 @@ impl Plan {
             _ => Shape::InProcess,
         };
         let data = TempDir::with_prefix("portico-test-").expect("a temporary directory");
-        Self { shape, settings: Vec::new(), data: Arc::new(data) }
+        let settings = ROOM.map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec();
+        Self { shape, settings, data: Arc::new(data) }
     }
 
     /// As a process of its own.

@@ -161,6 +161,16 @@ pub async fn command(arguments: &[&str], input: &str) -> Exit {
     run(portico(), arguments, input).await
 }
 
+/// Runs a verb whose answer nobody reads: the pipe is closed, as it is after `portico … | head`.
+pub async fn unread(arguments: &[&str]) -> Exit {
+    let (reader, closed) = std::io::pipe().unwrap();
+    drop(reader);
+    let process =
+        portico().args(arguments).stdout(closed).stderr(Stdio::piped()).spawn().expect("portico starts");
+    let ended = within(DEADLINE, "a command", process.wait_with_output()).await.unwrap();
+    Exit { code: ended.status.code(), output: String::from_utf8_lossy(&ended.stderr).into_owned() }
+}
+
 async fn run(mut portico: Command, arguments: &[&str], input: &str) -> Exit {
     let mut process = portico
         .args(arguments)

@@ -87,3 +87,9 @@ async fn the_command_line_explains_mistakes() {
     assert_eq!(token["resource"], deployment.resource("demo"));
     deployment.stop().await;
 }
+
+#[tokio::test]
+async fn an_answer_that_nobody_reads_to_its_end_is_no_failure() {
+    let unread = acceptance::deployment::unread(&["config", "schema"]).await;
+    assert_eq!((unread.code, unread.output.as_str()), (Some(0), ""));
+}

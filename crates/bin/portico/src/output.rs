@@ -1,9 +1,10 @@
 //! What people and scripts read: the only place that prints.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "printing is this module's job")]
 #![expect(
     clippy::unused_self,
     reason = "who may print holds an Output, also where the form of the answer does not matter"
 )]
+
+use std::io::{ErrorKind, Write as _, stderr, stdout};
 
 use serde::Serialize;
 
@@ -27,19 +28,19 @@ impl Output {
 
     /// Prints a line that is the answer itself, in both forms.
     pub(crate) fn line(self, text: &str) {
-        println!("{text}");
+        answer(text);
     }
 
     /// Prints a sentence for people; scripts do not see it.
     pub(crate) fn say(self, text: &str) {
         if !self.json {
-            println!("{text}");
+            answer(text);
         }
     }
 
     /// Prints progress beside the answer, on standard error.
     pub(crate) fn note(self, text: &str) {
-        eprintln!("{text}");
+        note(text);
     }
 
     /// Prints one value: as JSON, or as the sentence that `human` makes of it.
@@ -47,7 +48,7 @@ impl Output {
         if self.json {
             self.document(value);
         } else {
-            println!("{}", human());
+            answer(&human());
         }
     }
 
@@ -77,22 +78,22 @@ impl Output {
     pub(crate) fn failure(self, error: &anyhow::Error) {
         let failure = failure::describe(error);
         if self.json {
-            eprintln!("{}", serde_json::json!({ "error": failure }));
-        } else {
-            eprintln!("error: {}", failure.message);
-            for cause in &failure.causes {
-                eprintln!("  because: {cause}");
-            }
-            if let Some(hint) = &failure.hint {
-                eprintln!("  try: {hint}");
-            }
+            note(&serde_json::json!({ "error": failure }).to_string());
+            return;
+        }
+        note(&format!("error: {}", failure.message));
+        for cause in &failure.causes {
+            note(&format!("  because: {cause}"));
+        }
+        if let Some(hint) = &failure.hint {
+            note(&format!("  try: {hint}"));
         }
     }
 
     fn document<T: Serialize + ?Sized>(self, value: &T) {
         match serde_json::to_string_pretty(value) {
-            Ok(text) => println!("{text}"),
-            Err(error) => eprintln!("error: the answer cannot be written as JSON: {error}"),
+            Ok(text) => answer(&text),
+            Err(error) => note(&format!("error: the answer cannot be written as JSON: {error}")),
         }
     }
 
@@ -102,8 +103,20 @@ impl Output {
             .zip(widths)
             .map(|(cell, width)| format!("{}{}", printable(cell), pad(cell, *width)))
             .collect();
-        println!("{}", line.join("  ").trim_end());
+        answer(line.join("  ").trim_end());
     }
+}
+
+/// Writes a line of the answer. A reader who has closed the pipe (`portico … | head`) has what it wanted: nothing is left to do.
+fn answer(line: &str) {
+    if let Err(error) = writeln!(stdout(), "{line}") {
+        std::process::exit(i32::from(error.kind() != ErrorKind::BrokenPipe));
+    }
+}
+
+/// Writes a line beside the answer; nobody is left to tell if it cannot be written.
+fn note(line: &str) {
+    let _ = writeln!(stderr(), "{line}");
 }
 
 fn pad(cell: &str, width: usize) -> String {

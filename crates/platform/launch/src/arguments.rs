@@ -1,6 +1,7 @@
 //! The command line that every program has.
 
 use std::error::Error;
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use clap::{Args, Command, FromArgMatches as _, Parser, Subcommand};
@@ -121,9 +122,9 @@ pub fn schema_text<T: JsonSchema>() -> String {
     serde_json::to_string_pretty(&portico_settings::schema::<T>()).unwrap_or_default()
 }
 
-#[expect(clippy::print_stdout, reason = "the answer to `config check` and `config schema`")]
+/// Writes the answer; a reader who has closed the pipe (`gateway config schema | head`) has what it wanted.
 fn say(text: &str) {
-    println!("{text}");
+    let _ = writeln!(std::io::stdout(), "{text}");
 }
 
 /// Writes why a program failed where a container's end is read, also before logs are set up.
