@@ -27,6 +27,8 @@ STATELESS, SESSIONS = "2026-07-28", "2025-11-25"
 UNREACHED = 2**32 - 1
 SETS = [f"gateway:gateway.limits.{limit}={UNREACHED}" for limit in (
     "principal_per_minute", "principal_burst", "principal_open", "global_per_minute", "global_burst")]
+SETS += [f"{service}:{section}.limits.{limit}={UNREACHED}" for service, section in (
+    ("auth-server", "auth_server"), ("registry", "registry")) for limit in ("principal_per_minute", "principal_burst")]
 # How long what happened may take to be everywhere.
 SETTLE_SECONDS = 60
 

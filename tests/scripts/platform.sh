@@ -13,7 +13,15 @@ chmod 755 "$dir"
 trap '"$local_platform" down --dir "$dir/platform" --purge >/dev/null || true; rm -rf "$dir"' EXIT
 
 # Limits that scenarios in turn would reach together; each is tested where it is set.
-settings=(--set auth-server:auth_server.sign_ins_per_minute=10000)
+settings=(
+  --set auth-server:auth_server.sign_ins_per_minute=10000
+  --set auth-server:auth_server.limits.principal_per_minute=100000
+  --set auth-server:auth_server.limits.principal_burst=10000
+  --set auth-server:auth_server.limits.denial_records_per_minute=1000
+  --set registry:registry.limits.principal_per_minute=100000
+  --set registry:registry.limits.principal_burst=10000
+  --set registry:registry.limits.denial_records_per_minute=1000
+)
 
 up() {
   local begin=$SECONDS

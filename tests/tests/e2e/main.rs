@@ -13,6 +13,8 @@ mod expect;
 #[cfg(test)]
 mod identities;
 #[cfg(test)]
+mod management_limits;
+#[cfg(test)]
 mod newcomer;
 #[cfg(test)]
 mod operations;

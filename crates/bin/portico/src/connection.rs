@@ -3,6 +3,7 @@
 pub(crate) mod api;
 pub(crate) mod http;
 pub(crate) mod login_file;
+pub(crate) mod patience;
 pub(crate) mod ready_file;
 
 use std::path::{Path, PathBuf};

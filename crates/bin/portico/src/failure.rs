@@ -25,24 +25,22 @@ pub(crate) fn describe(error: &anyhow::Error) -> Failure {
             None if status.message().is_empty() => status.code().description().to_owned(),
             None => status.message().to_owned(),
         };
-        return Failure {
-            message,
-            reason,
-            causes: Vec::new(),
-            hint: hint(status.code()).map(ToOwned::to_owned),
-        };
+        return Failure { message, reason, causes: Vec::new(), hint: hint(status).map(ToOwned::to_owned) };
     }
     let causes = error.chain().skip(1).map(ToString::to_string).collect();
     Failure { message: error.to_string(), reason: None, causes, hint: None }
 }
 
-const fn hint(code: Code) -> Option<&'static str> {
-    match code {
+fn hint(status: &Status) -> Option<&'static str> {
+    match status.code() {
         Code::Unavailable => Some("is Portico running? `portico dev` starts one here"),
         Code::Unauthenticated => {
             Some("`portico login ORIGIN`, or point --ready-file at a running `portico dev`")
         }
         Code::PermissionDenied => Some("ask an administrator: `portico grant PRINCIPAL ROLE ENDPOINT`"),
+        Code::ResourceExhausted if portico_transport::retry_after_of(status).is_some() => {
+            Some("nothing was done; for more calls raise `limits.principal_per_minute` of the service")
+        }
         Code::Aborted => Some("somebody else changed it: read it again and repeat the change"),
         _ => None,
     }

@@ -73,6 +73,7 @@ impl Program for RegistryProgram {
         let peers = &settings.peers;
         let auth_server = Peer::check(p, "peers.auth_server", peers.auth_server.as_deref(), "auth-server");
         let public_tls = check_public_tls(p, settings.public_tls);
+        p.accept("registry", settings.registry.check());
         let start_wait = settings.process.start_wait();
         let plan = || {
             Some(Plan {

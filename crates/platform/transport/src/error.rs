@@ -1,6 +1,7 @@
 //! The two shapes of an error on the wire: google.rpc.ErrorInfo in gRPC, problem+json in HTTP.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
@@ -16,6 +17,24 @@ pub const ERROR_DOMAIN: &str = "portico";
 pub fn grpc_error(code: Code, reason: &'static str, message: impl Into<String>) -> Status {
     let details = ErrorDetails::with_error_info(reason, ERROR_DOMAIN, HashMap::new());
     Status::with_error_details(code, message, details)
+}
+
+/// Makes the same for what may be tried again after a time (google.rpc.RetryInfo).
+pub fn grpc_retry_later(
+    code: Code,
+    reason: &'static str,
+    message: impl Into<String>,
+    after: Duration,
+) -> Status {
+    let mut details = ErrorDetails::with_error_info(reason, ERROR_DOMAIN, HashMap::new());
+    details.set_retry_info(Some(after));
+    Status::with_error_details(code, message, details)
+}
+
+/// Reads out of a status when to try again, if it says so.
+#[must_use]
+pub fn retry_after_of(status: &Status) -> Option<Duration> {
+    status.get_details_retry_info()?.retry_delay
 }
 
 /// Reads the reason out of a status that [`grpc_error`] made, here or in another process.
@@ -74,6 +93,17 @@ mod tests {
         let received = Status::from_header_map(response.headers()).unwrap();
         assert_eq!(received.code(), Code::Aborted);
         assert_eq!(reason_of(&received).as_deref(), Some("stale_revision"));
+    }
+
+    #[test]
+    fn the_time_to_try_again_survives_the_wire_beside_the_reason() {
+        let after = Duration::from_millis(1_250);
+        let sent = grpc_retry_later(Code::ResourceExhausted, "rate_limited", "you call too often", after);
+        let response: http::Response<tonic::body::Body> = sent.into_http();
+        let received = Status::from_header_map(response.headers()).unwrap();
+        assert_eq!(reason_of(&received).as_deref(), Some("rate_limited"));
+        assert_eq!(retry_after_of(&received), Some(after));
+        assert_eq!(retry_after_of(&grpc_error(Code::Aborted, "stale_revision", "read it again")), None);
     }
 
     #[test]

@@ -17,7 +17,7 @@ mod testing;
 mod tls;
 
 pub use assembly::{AssemblyError, grpc_app, grpc_routes, merge_routes, one_port};
-pub use error::{ERROR_DOMAIN, grpc_error, problem, reason_of};
+pub use error::{ERROR_DOMAIN, grpc_error, grpc_retry_later, problem, reason_of, retry_after_of};
 #[cfg(any(test, feature = "testing"))]
 pub use graph::callers;
 pub use link::{Exchange, Link, LinkError, ServiceAddress, dial_mutual, with_deadline, within};

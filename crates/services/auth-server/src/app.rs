@@ -5,6 +5,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{SHA256, digest};
 use portico_authn::Verifier;
 use portico_authz::Authorizer;
+use portico_call_limits::{Denial, DenialLog, Denials};
 use portico_clock::SharedClock;
 use portico_coordination::TtlMap;
 use portico_db::StoreError;
@@ -49,6 +50,8 @@ pub(crate) struct App {
     /// Authorization requests that clients have pushed.
     pub(crate) pushed: TtlMap,
     pub(crate) counters: Counters,
+    /// Which denials of gRPC calls become records of their own.
+    pub(crate) denials: Denials<AuditEntry>,
 }
 
 /// How handlers hold it.
@@ -81,6 +84,29 @@ impl App {
     /// Tells whether cookies can be marked as for https only.
     pub(crate) fn is_secure(&self) -> bool {
         self.resources.origin().starts_with("https://")
+    }
+}
+
+impl DenialLog for App {
+    type Record = AuditEntry;
+    type Error = StoreError;
+
+    async fn append(&self, records: Vec<AuditEntry>) -> Result<(), StoreError> {
+        self.stores.audit.append_once(&records).await
+    }
+}
+
+impl Denial for AuditEntry {
+    fn principal(&self) -> &str {
+        &self.principal
+    }
+
+    fn kind(&self) -> (&str, &str) {
+        (&self.action, &self.reason)
+    }
+
+    fn add(&mut self, note: String) {
+        self.name = note;
     }
 }
 

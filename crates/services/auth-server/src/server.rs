@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::Router;
 use portico_authn::{CallerLayer, DEFAULT_MAX_STALENESS, TrustHandle, Verifier};
 use portico_authz::Authorizer;
+use portico_call_limits::{CallLimit, Denials};
 use portico_clock::SharedClock;
 use portico_coordination::Coordination;
 use portico_db::{Db, Duty, StoreError};
@@ -106,6 +107,7 @@ impl From<PasswordError> for BuildError {
 pub struct AuthServer {
     app: Shared,
     callers: CallerLayer,
+    limit: CallLimit,
     peers: PeerGuard,
     refusals: PeerRefusals,
     /// Taken by the first [`AuthServer::spawn_tasks`], as is the next.
@@ -140,6 +142,9 @@ impl AuthServer {
             rng: Arc::clone(&deps.rng),
             token_lifetime: settings.token_lifetime(),
         };
+        let limiter = deps.coordination.rate_limiter();
+        let limit = CallLimit::new("auth.calls", &settings.limits, limiter.clone(), Arc::clone(&deps.clock))
+            .registered(&deps.metrics, "portico_auth_calls_limited");
         let hashes = usize::try_from(settings.password_hashes_at_once).unwrap_or(1);
         let app = Arc::new(App {
             keys: SigningKeys::new(stores.keys.clone(), tools),
@@ -148,11 +153,8 @@ impl AuthServer {
             verifier,
             catalogue: Catalogue::default(),
             passwords: Passwords::new(Arc::clone(&deps.rng), hashes)?,
-            limits: Limits::new(
-                deps.coordination.rate_limiter(),
-                Arc::clone(&deps.clock),
-                settings.sign_ins_per_minute,
-            ),
+            limits: Limits::new(limiter, Arc::clone(&deps.clock), settings.sign_ins_per_minute),
+            denials: Denials::new(&settings.limits),
             assertions: deps.coordination.ttl_map("auth.assertions"),
             documents: ClientDocuments::new(
                 &settings.client_documents,
@@ -179,6 +181,7 @@ impl AuthServer {
         Ok(Self {
             app,
             callers,
+            limit,
             peers: PeerGuard::new(peers::RULES, refusals.clone()),
             refusals,
             refused: Mutex::new(Some(refused)),
@@ -189,10 +192,11 @@ impl AuthServer {
         })
     }
 
-    /// The gRPC services, none without a caller, and for services only what is listed for them.
+    /// The gRPC services, none without a caller, for principals no more often than is set, and for services only what is
+    /// listed for them.
     #[must_use]
     pub fn rpc(&self) -> Routes {
-        self.peers.protect(rpc::routes(&self.app, &self.callers, &self.tasks))
+        self.peers.protect(self.callers.protect(self.limit.protect(rpc::routes(&self.app, &self.tasks))))
     }
 
     /// Where the internal listener reports whom it refuses.
@@ -217,6 +221,8 @@ impl AuthServer {
             tasks.spawn::<_, Infallible>("auth-server.upkeep", upkeep.run(shutdown));
         }
         self.follow_catalogue(tasks);
+        let denials = self.app.denials.clone();
+        tasks.spawn("auth-server.denials", denials.run(Arc::clone(&self.app), tasks.shutdown_token()));
         let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(refused) = refused {
             let record = peers::record(Arc::clone(&self.app), refused, tasks.shutdown_token());

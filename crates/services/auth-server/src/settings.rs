@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use chrono::Duration;
+use portico_call_limits::{CallLimitSettings, InvalidCallLimits};
 use portico_oauth_types::{RedirectKind, RedirectUri, ResourceUri};
 use portico_settings::Secret;
 use schemars::JsonSchema;
@@ -29,6 +30,8 @@ pub struct AuthServerSettings {
     pub sign_ins_per_minute: u32,
     /// Days after which audit records are removed; 0 keeps them for ever.
     pub audit_retention_days: u32,
+    /// What one principal may cost by gRPC.
+    pub limits: CallLimitSettings,
     /// Dynamic client registration (RFC 7591).
     pub registration: RegistrationSettings,
     /// Clients whose id is the address of their metadata.
@@ -88,6 +91,7 @@ impl Default for AuthServerSettings {
             password_hashes_at_once: 2,
             sign_ins_per_minute: 10,
             audit_retention_days: 90,
+            limits: CallLimitSettings::default(),
             registration: RegistrationSettings::default(),
             client_documents: ClientDocumentSettings::default(),
             catalogue_file: None,
@@ -111,6 +115,8 @@ pub enum InvalidSettings {
     SignInsPerMinute,
     #[error("audit_retention_days is {0}: set at most {MOST_DAYS}, or 0 to keep every record")]
     AuditRetention(u32),
+    #[error(transparent)]
+    Limits(#[from] InvalidCallLimits),
     #[error("registration.mode is token: set registration.initial_access_token, inline or from a file")]
     InitialAccessToken,
 }
@@ -132,6 +138,7 @@ impl AuthServerSettings {
         if self.audit_retention_days > MOST_DAYS {
             return Err(InvalidSettings::AuditRetention(self.audit_retention_days));
         }
+        self.limits.check()?;
         if self.registration.mode == RegistrationMode::Token
             && self.registration.initial_access_token.is_none()
         {
@@ -195,5 +202,13 @@ mod tests {
         assert!(AuthServerSettings { refresh_grace_seconds: 61, ..base.clone() }.check().is_err());
         let mode = RegistrationSettings { mode: RegistrationMode::Token, initial_access_token: None };
         assert!(AuthServerSettings { registration: mode, ..base }.check().is_err());
+    }
+
+    #[test]
+    fn limits_under_which_nobody_could_call_are_refused() {
+        let limits = CallLimitSettings { principal_per_minute: 0, ..CallLimitSettings::default() };
+        let settings = AuthServerSettings { limits, ..with_origin("https://portico.example") };
+        let told = settings.check().unwrap_err();
+        assert!(matches!(told, InvalidSettings::Limits(InvalidCallLimits::PerMinute)), "{told}");
     }
 }

@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use portico_authn::{CallerLayer, TrustHandle};
 use portico_authz::Authorizer;
+use portico_call_limits::{CallLimit, Denials};
 use portico_clock::SharedClock;
 use portico_coordination::Coordination;
 use portico_db::outbox::{Outlet, Relay};
@@ -43,13 +44,11 @@ use crate::service::Service;
 use crate::upkeep::Upkeep;
 
 pub use restored::{RestoredError, after_restore};
-pub use settings::RegistrySettings;
+pub use settings::{InvalidSettings, RegistrySettings};
 pub use store::schema::schema;
 
 /// How long after the death of a replica that publishes events another one goes on.
 const OUTBOX_TURN: Duration = Duration::from_secs(5);
-/// A hundred years.
-const MOST_DAYS: u32 = 36_500;
 
 /// What the registry needs from the process that it runs in.
 #[derive(Debug)]
@@ -81,12 +80,8 @@ pub struct Dependencies {
 pub enum BuildError {
     #[error("the registry's database cannot be read; has it been migrated?")]
     Database(#[source] StoreError),
-    #[error("registry.catalogue_poll_ms is {0}; it must be between 50 and 10000")]
-    PollInterval(u64),
-    #[error(
-        "registry.audit_retention_days is {0}; it must be at most {MOST_DAYS}, or 0 to keep every record"
-    )]
-    AuditRetention(u32),
+    #[error("registry.{0}")]
+    Settings(InvalidSettings),
 }
 
 /// The registry, built but not served.
@@ -94,6 +89,7 @@ pub enum BuildError {
 pub struct Registry {
     rpc: rpc::Registry,
     callers: CallerLayer,
+    limit: CallLimit,
     peers: PeerGuard,
     refusals: PeerRefusals,
     settings: RegistrySettings,
@@ -113,12 +109,7 @@ struct OwnWork {
 impl Registry {
     /// Does everything that can fail; nothing is served yet.
     pub async fn build(settings: RegistrySettings, deps: Dependencies) -> Result<Self, BuildError> {
-        if !(50..=10_000).contains(&settings.catalogue_poll_ms) {
-            return Err(BuildError::PollInterval(settings.catalogue_poll_ms));
-        }
-        if settings.audit_retention_days > MOST_DAYS {
-            return Err(BuildError::AuditRetention(settings.audit_retention_days));
-        }
+        settings.check().map_err(BuildError::Settings)?;
         let newest = revision::current(&deps.db).await.map_err(BuildError::Database)?;
         let owner = EventId::generate(&*deps.clock, &*deps.rng).to_string();
         let duty = |name, ttl| Duty::new(deps.coordination.leases(), name, &owner, ttl);
@@ -136,6 +127,9 @@ impl Registry {
         );
         let upkeep = duty("registry.upkeep", upkeep::TURN);
         let check = deps.readiness.check("registry.database");
+        let limiter = deps.coordination.rate_limiter();
+        let limit = CallLimit::new("registry.calls", &settings.limits, limiter, Arc::clone(&deps.clock))
+            .registered(&deps.metrics, "portico_registry_calls_limited");
         let service = Service {
             db: deps.db,
             clock: deps.clock,
@@ -147,18 +141,20 @@ impl Registry {
             bell: relay.bell(),
             wake: watch::Sender::new(newest),
             public_origin: deps.public_origin,
+            denials: Denials::new(&settings.limits),
         };
         let calls = Calls::registered(&deps.metrics);
         let rpc = rpc::Registry { service: Arc::new(service), tasks: deps.tasks, calls };
         let (refusals, refused) = PeerRefusals::new(&deps.metrics, "portico_registry_refused_peers");
         let peers = PeerGuard::new(peers::RULES, refusals.clone());
         let own_work = Mutex::new(Some(OwnWork { relay, upkeep, check, refused }));
-        Ok(Self { rpc, callers: deps.callers, peers, refusals, settings, own_work })
+        Ok(Self { rpc, callers: deps.callers, limit, peers, refusals, settings, own_work })
     }
 
-    /// Every method of `portico.registry.v1`, none without a caller, and for services only what is listed for them.
+    /// Every method of `portico.registry.v1`, none without a caller, for principals no more often than is set, and for
+    /// services only what is listed for them.
     pub fn rpc(&self) -> Routes {
-        self.peers.protect(self.callers.protect(rpc::routes(&self.rpc)))
+        self.peers.protect(self.callers.protect(self.limit.protect(rpc::routes(&self.rpc))))
     }
 
     /// Where the internal listener reports whom it refuses.
@@ -184,6 +180,8 @@ impl Registry {
         );
         let record = peers::record(Arc::clone(&service), refused, tasks.shutdown_token());
         tasks.spawn("registry.refused_peers", record);
+        let denials = service.denials.clone();
+        tasks.spawn("registry.denials", denials.run(Arc::clone(&service), tasks.shutdown_token()));
         let upkeep = Upkeep { service, duty: upkeep, audit_kept: self.settings.audit_kept() };
         tasks.spawn("registry.retention", upkeep.run(tasks.shutdown_token()));
     }

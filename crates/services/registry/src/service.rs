@@ -16,6 +16,7 @@ pub(crate) mod secrets;
 pub(crate) mod servers;
 
 use portico_authz::Authorizer;
+use portico_call_limits::Denials;
 use portico_clock::SharedClock;
 use portico_db::Db;
 use portico_db::outbox::Bell;
@@ -25,6 +26,7 @@ use portico_sealing::{HandleSealer, Sealer};
 use tokio::sync::watch;
 use url::Url;
 
+use crate::domain::audit::AuditRecord;
 use crate::errors::RegistryError;
 use crate::store::Session;
 
@@ -44,6 +46,8 @@ pub(crate) struct Service {
     /// The newest revision; wakes the catalogue's followers.
     pub(crate) wake: watch::Sender<i64>,
     pub(crate) public_origin: Url,
+    /// Which denials become records of their own.
+    pub(crate) denials: Denials<AuditRecord>,
 }
 
 impl Service {

@@ -6,6 +6,7 @@ mod denials;
 mod endpoints;
 mod fixture;
 mod instances;
+mod limits;
 mod observations;
 mod replicas;
 mod retention;

@@ -13,11 +13,13 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 use url::Url;
 
+use super::patience::Patient;
+
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A channel that signs each call.
-pub(crate) type Signed = InterceptedService<Channel, Bearer>;
+/// A channel that signs each call, and waits its turn.
+pub(crate) type Signed = InterceptedService<Patient<Channel>, Bearer>;
 
 /// The management plane of one Portico.
 #[derive(Debug, Clone)]
@@ -57,7 +59,7 @@ impl Api {
         let mut header = MetadataValue::try_from(format!("Bearer {}", token.expose_secret()))
             .context("the access token has characters that a header cannot carry")?;
         header.set_sensitive(true);
-        Ok(Self { channel: InterceptedService::new(channel, Bearer(header)) })
+        Ok(Self { channel: InterceptedService::new(Patient::new(channel), Bearer(header)) })
     }
 
     pub(crate) fn servers(&self) -> registry::server_service_client::ServerServiceClient<Signed> {

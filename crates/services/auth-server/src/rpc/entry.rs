@@ -103,15 +103,9 @@ impl Rpc {
         };
         self.app.counters.calls.count(action, error.reason());
         if error.is_refusal() {
-            let deed = Deed::refused(action, target, error.reason());
+            let denial = self.app.entry(&call.actor, Deed::refused(action, target, error.reason()));
             // The caller learns nothing more if this fails: it is refused in any case.
-            if let Err(error) = self.app.record(&call.actor, deed).await {
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    audit.action = action,
-                    "refusal cannot be recorded"
-                );
-            }
+            self.app.denials.record(&*self.app, denial).await;
         }
         tracing::info!(
             auth.action = action,

@@ -4,6 +4,7 @@ mod accounts;
 mod denials;
 mod fixture;
 mod grants;
+mod limits;
 mod record;
 mod replicas;
 mod roles;

@@ -55,6 +55,20 @@ impl AuditStore {
         tx.commit().await
     }
 
+    /// Records in one transaction what may have been recorded already without an answer.
+    pub(crate) async fn append_once(&self, entries: &[AuditEntry]) -> Result<(), StoreError> {
+        const KNOWN: &str = "SELECT EXISTS(SELECT 1 FROM audit WHERE id = $1)";
+        let mut tx = self.db.begin_write().await?;
+        for entry in entries {
+            let known: bool = on_tx!(&mut tx, conn => sqlx::query_scalar(KNOWN).bind(entry.id)
+                .fetch_one(conn).await?);
+            if !known {
+                entry.write(Conn::from(&mut tx)).await?;
+            }
+        }
+        tx.commit().await
+    }
+
     /// The moment that is `kept` ago, unless clocks contradict each other.
     pub(crate) async fn removable_before(
         &self,

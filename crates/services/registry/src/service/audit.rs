@@ -1,6 +1,7 @@
 //! The record of who did what: appended by services, read by auditors.
 
 use portico_authz::{Action, Resource};
+use portico_call_limits::{Denial, DenialLog};
 use portico_ids::AuditId;
 
 use super::Service;
@@ -28,13 +29,7 @@ impl Service {
         let mut record = self.record(actor, action, "registry");
         record.outcome = Outcome::Denied;
         error.reason().clone_into(&mut record.reason);
-        if let Err(error) = self.append_audit(vec![record]).await {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                audit.action = action,
-                "denial cannot be recorded"
-            );
-        }
+        self.denials.record(self, record).await;
     }
 
     /// Reads records oldest first: those after `after_id`, or the newest ones.
@@ -72,5 +67,28 @@ impl Service {
         let next = stored.last().filter(|_| more).map(|last| last.seq);
         let records = stored.into_iter().map(|stored| stored.record).collect();
         Ok(self.page(actor, &list, (records, next)))
+    }
+}
+
+impl DenialLog for Service {
+    type Record = AuditRecord;
+    type Error = RegistryError;
+
+    async fn append(&self, records: Vec<AuditRecord>) -> Result<(), RegistryError> {
+        self.append_audit(records).await.map(drop)
+    }
+}
+
+impl Denial for AuditRecord {
+    fn principal(&self) -> &str {
+        &self.principal
+    }
+
+    fn kind(&self) -> (&str, &str) {
+        (&self.action, &self.reason)
+    }
+
+    fn add(&mut self, note: String) {
+        self.name = note;
     }
 }
