@@ -72,7 +72,7 @@ struct Following {
     token: CancellationToken,
     tasks: JoinSet<Result<(), Infallible>>,
     /// Streams that are open and silent.
-    _streams: mpsc::Receiver<mpsc::Sender<Message>>,
+    streams: mpsc::Receiver<mpsc::Sender<Message>>,
 }
 
 impl Following {
@@ -92,7 +92,7 @@ impl Following {
             move |since| std::future::ready(server.open(since, &streams))
         };
         tasks.spawn(follower.run(open, token.clone()));
-        Self { applied, status, clock, server, token, tasks, _streams: kept }
+        Self { applied, status, clock, server, token, tasks, streams: kept }
     }
 
     /// Every applied batch as `revision snapshot? key=text … -removed …`.
@@ -311,18 +311,28 @@ async fn a_damaged_copy_is_ignored_and_replaced() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn changes_are_gathered_and_confirmations_refreshed_on_disk() {
+async fn a_change_and_a_mere_confirmation_reach_the_disk_in_time() {
     let directory = tempfile::tempdir().unwrap();
     let disk = plain(&directory).1.unwrap();
     let mut frames = snapshot(5);
     frames.extend([begin(false), put(&[("c", "3")], &[]), end(6)]);
-    let following =
+    let mut following =
         Following::start(Server::new([Answer::Frames(frames, Then::Silence)]), Some(disk.clone()));
     let started = Instant::now();
     let revision = || disk.read("trust").unwrap().map(|copy| copy.revision);
     while revision() != Some(6) {
         a_moment().await;
         assert!(started.elapsed() < Duration::from_secs(6), "a change is on disk within seconds");
+    }
+
+    let confirmed = || disk.read("trust").unwrap().map(|copy| copy.confirmed_at);
+    let before = confirmed();
+    following.clock.advance(chrono::Duration::minutes(1));
+    let (stream, started) = (following.streams.recv().await.unwrap(), Instant::now());
+    while confirmed() == before {
+        stream.send(Ok(Trust::encode(beat(6)))).await.unwrap();
+        sleep(Duration::from_secs(10)).await;
+        assert!(started.elapsed() < Duration::from_secs(75), "a confirmation is on disk within a minute");
     }
     following.stop().await;
 }
