@@ -1,5 +1,5 @@
 use portico_launch::schema_text;
-use portico_launch::testing::{TestDeployment, any_port, launch};
+use portico_launch::testing::{TestDeployment, any_port, launch, stop};
 use portico_launch_database::testing::{database as database_of, migrated, refused_peers};
 use portico_proto_auth::WatchTrustRequest;
 use portico_proto_auth::trust_service_client::TrustServiceClient;
@@ -82,9 +82,7 @@ async fn s0_02_s0_28_trust_is_told_to_its_followers_and_the_others_are_audited()
     let expected = [row("worker", "TrustService/WatchTrust"), row("gateway", "UserService/ListUsers")];
     assert_eq!(refused_peers(&db, 2).await, expected);
 
-    ground.tasks.trigger_shutdown();
-    let outcome = ground.tasks.wait(Duration::from_secs(10)).await;
-    assert!(outcome.is_clean() && outcome.aborted.is_empty(), "{outcome:?}");
+    stop(&ground).await;
 }
 
 #[tokio::test]

@@ -1,7 +1,5 @@
-use std::time::Duration;
-
 use portico_launch::schema_text;
-use portico_launch::testing::{TestDeployment, any_port, launch};
+use portico_launch::testing::{TestDeployment, any_port, launch, stop};
 
 use super::*;
 
@@ -56,9 +54,7 @@ async fn s0_01_s3_53_a_gateway_that_never_heard_of_its_peers_says_so_and_lets_no
         assert!(missing.contains(&needed), "{checks:?}");
     }
     assert!(tokio::net::TcpStream::connect(started.public.unwrap()).await.is_err());
-    ground.tasks.trigger_shutdown();
-    let outcome = ground.tasks.wait(Duration::from_secs(10)).await;
-    assert!(outcome.is_clean() && outcome.aborted.is_empty(), "{outcome:?}");
+    stop(&ground).await;
 }
 
 #[test]

@@ -1,6 +1,6 @@
 use portico_db::Db;
 use portico_launch::schema_text;
-use portico_launch::testing::{TestDeployment, any_port, launch};
+use portico_launch::testing::{TestDeployment, any_port, launch, stop};
 use portico_launch_database::testing::{database as database_of, migrated, refused_peers};
 use portico_proto_registry::WatchCatalogueRequest;
 use portico_proto_registry::audit_sink_service_client::AuditSinkServiceClient;
@@ -71,9 +71,7 @@ impl Alone {
     }
 
     async fn stop(self) {
-        self.ground.tasks.trigger_shutdown();
-        let outcome = self.ground.tasks.wait(Duration::from_secs(10)).await;
-        assert!(outcome.is_clean() && outcome.aborted.is_empty(), "{outcome:?}");
+        stop(&self.ground).await;
     }
 }
 

@@ -1,7 +1,5 @@
-use std::time::Duration;
-
 use portico_launch::schema_text;
-use portico_launch::testing::{TestDeployment, launch};
+use portico_launch::testing::{TestDeployment, launch, stop};
 
 use super::*;
 
@@ -33,7 +31,5 @@ async fn a_worker_waits_for_its_registry_and_drains_clean() {
     };
     let (ground, _started) = launch::<WorkerProgram>(settings).await.unwrap();
     assert!(!ground.readiness.is_ready());
-    ground.tasks.trigger_shutdown();
-    let outcome = ground.tasks.wait(Duration::from_secs(10)).await;
-    assert!(outcome.is_clean() && outcome.aborted.is_empty(), "{outcome:?}");
+    stop(&ground).await;
 }

@@ -9,6 +9,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use portico_clock::SystemClock;
 use portico_coordination::CoordinationSettings;
@@ -89,4 +90,11 @@ pub fn ground() -> Ground {
 /// Plans and starts a program in this process.
 pub async fn launch<P: Program>(settings: P::Settings) -> Result<(Ground, Started), Failure> {
     start::<P>(P::plan(settings)?, any_port(), Metrics::new(), Tasks::new()).await
+}
+
+/// Stops what [`launch`] started, which has to finish by itself.
+pub async fn stop(ground: &Ground) {
+    ground.tasks.trigger_shutdown();
+    let outcome = ground.tasks.wait(Duration::from_secs(10)).await;
+    assert!(outcome.is_clean() && outcome.aborted.is_empty(), "{outcome:?}");
 }
