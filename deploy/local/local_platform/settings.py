@@ -80,6 +80,7 @@ class Settings:
         peers = {peer.replace("-", "_"): self.every_replica(peer) for peer in PEERS[service]}
         certificate = {"cert": layout.certs / f"{service}.pem", "key": layout.certs / f"{service}-key.pem"}
         table = {
+            "public_origin": state.origin,
             "admin_listen": address["admin"],
             "data_dir": layout.data / name,
             "keys": {"file": str(layout.keys)},
@@ -92,7 +93,7 @@ class Settings:
         if service != "worker":
             # Whoever comes through the balancer is limited under an address of their own.
             proxies = {"trusted_proxies": [f"{HOST}/32"]}
-            table |= {"public_origin": state.origin, "listen": address["listen"], "http": proxies}
+            table |= {"listen": address["listen"], "http": proxies}
         if "internal" in address:
             table |= {"internal_listen": address["internal"], "database": {"url": {"file": self.database_url}}}
         if service == "auth-server":

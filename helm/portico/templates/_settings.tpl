@@ -43,8 +43,8 @@ otlp_endpoint: {{ . | quote }}
 {{- $secrets := "/run/secrets/portico" -}}
 admin_listen: "0.0.0.0:{{ $graph.ports.admin }}"
 data_dir: /var/lib/portico/data
-{{- if $node.public }}
 public_origin: {{ $root.Values.publicOrigin | quote }}
+{{- if $node.public }}
 listen: "0.0.0.0:{{ $graph.ports.public }}"
 {{- end }}
 {{- if and $node.public $root.Values.trustedProxies }}

@@ -5,10 +5,11 @@ mod settings;
 use portico_clock::SystemClock;
 use portico_launch::{
     CoordinationPlan, Failure, Frame, Ground, Identity, OutboundSettings, OwnPlaces, Peer, Problems, Program,
-    Started, check_directory, outbound,
+    Started, check_directory, check_origin, outbound,
 };
 use portico_sealing::{HandleSealer, KeyRing};
 use portico_worker::{Dependencies, Worker, WorkerSettings};
+use url::Url;
 
 pub use settings::{PeerSettings, Settings};
 
@@ -23,6 +24,7 @@ pub struct Plan {
     coordination: CoordinationPlan,
     identity: Identity,
     registry: Peer,
+    origin: Url,
     outbound: OutboundSettings,
     worker: WorkerSettings,
 }
@@ -48,6 +50,7 @@ impl Program for WorkerProgram {
         let keys = p.accept("keys.file", KeyRing::from_settings(&settings.keys));
         let coordination = CoordinationPlan::check(p, settings.coordination);
         let identity = Identity::check(p, settings.tls, Self::NAME, &SystemClock);
+        let origin = check_origin(p, settings.public_origin);
         let registry = Peer::check(p, "peers.registry", settings.peers.registry.as_deref(), "registry");
         if settings.data_dir.is_some() {
             check_directory(p, "data_dir", settings.data_dir);
@@ -59,6 +62,7 @@ impl Program for WorkerProgram {
                 coordination: coordination?,
                 identity: identity?,
                 registry: registry?,
+                origin: origin?,
                 outbound: settings.outbound,
                 worker: settings.worker,
             })
@@ -69,10 +73,7 @@ impl Program for WorkerProgram {
 
     async fn start(plan: Plan, ground: &Ground) -> Result<Started, Failure> {
         plan.keys.watch(&ground.tasks);
-        let own = OwnPlaces::default()
-            .listeners([ground.admin])
-            .peer(&plan.registry)
-            .store(plan.coordination.url(), 6379);
+        let own = own_places(&plan).listeners([ground.admin]);
         let dependencies = Dependencies {
             clock: ground.clock.clone(),
             rng: ground.rng.clone(),
@@ -86,6 +87,11 @@ impl Program for WorkerProgram {
         Worker::build(plan.worker, dependencies)?.spawn_tasks(&ground.tasks);
         Ok(Started::default())
     }
+}
+
+/// Where the deployment is: nothing that somebody registers there is called, also when a name leads there only later.
+fn own_places(plan: &Plan) -> OwnPlaces {
+    OwnPlaces::default().peer(&plan.registry).origin(&plan.origin).store(plan.coordination.url(), 6379)
 }
 
 #[cfg(test)]

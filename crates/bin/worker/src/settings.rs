@@ -11,11 +11,15 @@ use portico_transport::TlsFiles;
 use portico_worker::WorkerSettings;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 /// Settings of the worker's process.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
+    /// Origin that agents use, exact: scheme, host and port, no path. What is registered there is never called.
+    #[schemars(with = "Option<String>")]
+    pub public_origin: Option<Url>,
     /// Address of health and metrics, plain HTTP.
     pub admin_listen: SocketAddr,
     /// Directory of this process, as every program has one; the worker keeps nothing in it yet.
@@ -49,6 +53,7 @@ pub struct PeerSettings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            public_origin: None,
             admin_listen: SocketAddr::from(([0, 0, 0, 0], 9090)),
             data_dir: None,
             keys: KeyRingSettings::default(),
