@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::HeaderValue;
 use portico_clock::SharedClock;
 use portico_coordination::{Limit, LimitKey, RateLimiter};
 
@@ -32,9 +33,9 @@ impl Limited {
         Self { retry_after }
     }
 
-    /// Whole seconds, at least one.
-    pub(crate) fn seconds(self) -> u64 {
-        self.retry_after.as_secs() + 1
+    /// The header `Retry-After`: whole seconds, at least one (RFC 9110 §10.2.3).
+    pub(crate) fn retry_after(self) -> HeaderValue {
+        HeaderValue::from(self.retry_after.as_secs() + 1)
     }
 }
 

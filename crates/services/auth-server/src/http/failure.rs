@@ -93,7 +93,7 @@ impl Failure {
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let retry_after = match &self {
-            Self::Limited(limited) => Some(limited.seconds()),
+            Self::Limited(limited) => Some(limited.retry_after()),
             _ => None,
         };
         let limited = retry_after.is_some();
@@ -111,8 +111,8 @@ impl IntoResponse for Failure {
         if let Some(challenge) = challenge {
             response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
         }
-        if let Some(seconds) = retry_after {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        if let Some(retry_after) = retry_after {
+            response.headers_mut().insert(RETRY_AFTER, retry_after);
         }
         response
     }

@@ -3,6 +3,7 @@
 use askama::Template;
 use axum::response::Response;
 use http::StatusCode;
+use http::header::RETRY_AFTER;
 
 use super::{assets, render};
 use crate::actor::Actor;
@@ -28,8 +29,16 @@ pub(crate) fn page(failure: Failure, actor: &Actor) -> Response {
         }
         Failure::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong"),
     };
+    let retry_after = match &failure {
+        Failure::Limited(limited) => Some(limited.retry_after()),
+        _ => None,
+    };
     let detail = failure.into_oauth().error_description;
-    show(status, (heading, &detail), actor)
+    let mut response = show(status, (heading, &detail), actor);
+    if let Some(retry_after) = retry_after {
+        response.headers_mut().insert(RETRY_AFTER, retry_after);
+    }
+    response
 }
 
 /// Shows that a sign-in took too long or its address was cut.

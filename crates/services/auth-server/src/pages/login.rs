@@ -4,6 +4,7 @@ use askama::Template;
 use axum::body::Bytes;
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
+use http::header::RETRY_AFTER;
 use http::{HeaderMap, StatusCode};
 use portico_ids::PrincipalId;
 use portico_oauth_types::Parameters;
@@ -19,6 +20,7 @@ use crate::domain::authorization::Pending;
 use crate::domain::names::Username;
 use crate::http::context::Context;
 use crate::http::failure::Failure;
+use crate::limits::Limited;
 use crate::passwords::PasswordError;
 use crate::store::users::User;
 
@@ -117,10 +119,12 @@ pub(crate) async fn submit(
     };
     let typed = parameters.get("username").unwrap_or_default();
     let password = SecretString::from(parameters.get("password").unwrap_or_default());
+    let mut limited = None;
     let problem = match sign_in(&app, &context, typed, &password).await {
         Ok(user) => return welcome(&app, &context, &headers, (&user, request)).await,
         Err(Refusal::Wrong) => (StatusCode::UNAUTHORIZED, WRONG),
-        Err(Refusal::Limited) => {
+        Err(Refusal::Limited(now)) => {
+            limited = Some(now);
             (StatusCode::TOO_MANY_REQUESTS, "Too many attempts. Wait a minute, then try again.")
         }
         Err(Refusal::Busy) => {
@@ -128,12 +132,17 @@ pub(crate) async fn submit(
         }
         Err(Refusal::Failed(failure)) => return error::page(failure, &context.actor),
     };
-    page(&app, &headers, Attempt { pending: pending.as_ref(), request, username: typed }, Some(problem)).await
+    let attempt = Attempt { pending: pending.as_ref(), request, username: typed };
+    let mut response = page(&app, &headers, attempt, Some(problem)).await;
+    if let Some(limited) = limited {
+        response.headers_mut().insert(RETRY_AFTER, limited.retry_after());
+    }
+    response
 }
 
 enum Refusal {
     Wrong,
-    Limited,
+    Limited(Limited),
     Busy,
     Failed(Failure),
 }
@@ -153,9 +162,9 @@ async fn sign_in(
 ) -> Result<User, Refusal> {
     let name = Username::typed(typed).ok();
     let counted = name.as_ref().map_or("", Username::as_str);
-    if app.limits.sign_in(counted, &context.actor.peer).is_err() {
+    if let Err(limited) = app.limits.sign_in(counted, &context.actor.peer) {
         app.counters.sign_ins_refused.inc();
-        return Err(Refusal::Limited);
+        return Err(Refusal::Limited(limited));
     }
     let user = match &name {
         Some(name) => app.stores.users.find(name.as_str()).await?,

@@ -174,6 +174,9 @@ async fn as_43_attempts_are_limited_for_an_account_and_an_address() {
     let answer = browser.sign_in(&portico, "admin", PASSWORD).await;
     assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
     assert!(answer.body.contains("Too many attempts"));
+    // One more every six seconds.
+    let seconds: u64 = answer.headers["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((1..=7).contains(&seconds), "{seconds}");
     portico.advance(Duration::minutes(1));
     assert_eq!(browser.sign_in(&portico, "admin", PASSWORD).await.status, StatusCode::SEE_OTHER);
 }
