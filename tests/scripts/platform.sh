@@ -10,7 +10,17 @@ local_platform=$root/deploy/local/local.py
 # Postgres runs as a user of its own, who has to get to its folder.
 dir=$(mktemp -d)
 chmod 755 "$dir"
-trap '"$local_platform" down --dir "$dir/platform" --purge >/dev/null || true; rm -rf "$dir"' EXIT
+
+clear_away() {
+  local status=$?
+  "$local_platform" down --dir "$dir/platform" >/dev/null || true
+  if [ "$status" = 0 ]; then
+    rm -rf "$dir"
+  else
+    echo "the logs of all services are in $dir/platform/logs" >&2
+  fi
+}
+trap clear_away EXIT
 
 # Limits that scenarios in turn would reach together; each is tested where it is set.
 settings=(
