@@ -21,7 +21,8 @@ pub struct DataDirLock {
 pub enum DataDirError {
     /// Another process uses it.
     #[error(
-        "another portico{} already uses the data directory {}; stop it, or choose another directory with --data-dir",
+        "another portico{} already uses the data directory {}; stop it, or choose another one: \
+         the setting data_dir, or --data-dir of `portico dev`",
         .process.map(|id| format!(" (process {id})")).unwrap_or_default(), .dir.display()
     )]
     InUse {
@@ -32,7 +33,8 @@ pub enum DataDirError {
     },
     /// It cannot be made or written.
     #[error(
-        "cannot write to the data directory {}: give this user the right to, or choose another directory with --data-dir",
+        "cannot write to the data directory {}: give this user the right to, or choose another one: \
+         the setting data_dir, or --data-dir of `portico dev`",
         .dir.display()
     )]
     Unwritable {
@@ -95,7 +97,7 @@ mod tests {
         let first = DataDirLock::acquire(&path).unwrap();
         let refused = DataDirLock::acquire(&path).unwrap_err().to_string();
         assert!(refused.contains(&format!("process {}", std::process::id())), "{refused}");
-        assert!(refused.contains("--data-dir"), "{refused}");
+        assert!(refused.ends_with("the setting data_dir, or --data-dir of `portico dev`"), "{refused}");
         drop(first);
         DataDirLock::acquire(&path).unwrap();
     }
