@@ -114,6 +114,7 @@ pub struct AuthServer {
     refused: Mutex<Option<RefusedPeers>>,
     upkeep: Mutex<Option<Upkeep>>,
     registry: Link,
+    metrics: Metrics,
     readiness: Readiness,
     tasks: Tasks,
 }
@@ -187,6 +188,7 @@ impl AuthServer {
             refused: Mutex::new(Some(refused)),
             upkeep: Mutex::new(Some(upkeep)),
             registry: deps.registry,
+            metrics: deps.metrics,
             readiness: deps.readiness,
             tasks: deps.tasks,
         })
@@ -242,6 +244,7 @@ impl AuthServer {
         let disk = self.app.settings.catalogue_file.clone().map(DiskCopy::Plain);
         let clock = Arc::clone(&self.app.clock);
         let follower = Follower::<CatalogueFrames>::new("auth-server.catalogue", disk, apply, clock);
+        follower.status().measure("auth-server.catalogue", &self.metrics);
         let link = self.registry.clone();
         let open = move |since_revision| {
             let mut client = CatalogueServiceClient::new(link.clone());
