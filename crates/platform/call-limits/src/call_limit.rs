@@ -1,7 +1,6 @@
 //! A tower layer that refuses a principal that calls too often.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -116,7 +115,7 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let taken = match Caller::from_extensions(request.extensions()) {
-            Some(Caller::Principal(principal)) => self.limit.take(&Arc::clone(principal)),
+            Some(Caller::Principal(principal)) => self.limit.take(principal),
             // Nobody is let in by the methods themselves.
             Some(Caller::Service(_)) | None => Ok(()),
         };
@@ -129,6 +128,8 @@ where
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use portico_authn::testing::{ISSUER, TestIssuer};
     use portico_clock::MockClock;
     use portico_coordination::Coordination;
