@@ -25,6 +25,11 @@ use crate::policy::{OutboundPolicy, check_scheme, userinfo};
 use crate::refused::AddressRefused;
 use crate::resolve::{Resolve, SystemResolver};
 
+/// How often a server is asked over HTTP/2 whether it is still there, while it owes an answer.
+const PING_EVERY: Duration = Duration::from_secs(20);
+/// How long it may take to say so.
+const PING_DEADLINE: Duration = Duration::from_secs(10);
+
 /// Limits of the connections that a client keeps.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -176,6 +181,9 @@ impl OutboundClient {
             .http1_max_buf_size((limits.max_header_bytes as usize).max(8192))
             .http2_max_header_list_size(limits.max_header_bytes)
             .http2_adaptive_window(true)
+            // All calls to a server share one connection: one that leads nowhere any more must not cost each its deadline.
+            .http2_keep_alive_interval(PING_EVERY)
+            .http2_keep_alive_timeout(PING_DEADLINE)
             .build(Connector { https, timeout });
         Ok(Self { client, policy, resolver })
     }
