@@ -91,6 +91,8 @@ async fn s0_29_rotating_the_key_ring_under_load_fails_no_call_and_loses_nothing(
     };
     let report = done(&rotated);
     assert!(report.contains("\"service\": \"registry\""), "{report}");
+    let closed = deployment.cli(&["--json", "audit", "tail", "--action", "key.close"]).await;
+    assert_eq!(done(&closed).matches("\"key.close\"").count(), 2, "in each database: {}", closed.output);
 
     let young = deployment.cli(&["keys", "prune", "--file", &ring]).await;
     assert!(done(&young).contains("sealed less than 720 h ago"), "{}", young.output);

@@ -23,6 +23,16 @@ fn a_sealed_value_opens_in_its_place() {
     }
 }
 
+#[test]
+fn a_record_names_the_key_that_sealed_it_and_other_bytes_name_none() {
+    let sealer = sealer(1);
+    let record = sealer.seal(&HERE, b"value");
+    assert_eq!(Sealer::key_of(&record), Some(sealer.ring().sealing_key().as_str()));
+    for other in [&b""[..], b"never sealed", &record[..3]] {
+        assert_eq!(Sealer::key_of(other), None, "{other:?}");
+    }
+}
+
 /// A10: whoever can write the database must not be able to make one row's secret appear in another.
 #[test]
 fn no_ciphertext_opens_in_another_place() {
