@@ -35,6 +35,14 @@ fn s3_43_everything_that_is_missing_is_told_at_once() {
     assert_eq!(keys, needed);
 }
 
+#[test]
+fn limits_under_which_nobody_could_call_are_told_before_the_start() {
+    let mut settings = Settings::default();
+    settings.registry.limits.principal_burst = 0;
+    let told = RegistryProgram::plan(settings).unwrap_err();
+    assert!(told.list().iter().any(|problem| problem.key == "registry"), "{told:?}");
+}
+
 fn settings(deployment: &TestDeployment) -> Settings {
     Settings {
         public_origin: Some("https://portico.example".parse().unwrap()),
