@@ -100,17 +100,31 @@ impl SigningKeys {
 
     /// Makes the first key, or the next one when its time has come. `false`: nothing was due.
     pub(crate) async fn rotate_if_due(&self) -> Result<bool, KeyError> {
-        let now = self.clock.now();
-        let due = self.newest().is_none_or(|newest| key_schedule::is_due(&newest.times, now));
-        if due {
-            self.rotate(&Actor::service()).await?;
+        if !self.is_due() {
+            return Ok(false);
         }
-        Ok(due)
+        // Another replica may have made it since: then it is not due any more.
+        self.reload().await?;
+        if !self.is_due() {
+            return Ok(false);
+        }
+        self.make_next(&Actor::service()).await?;
+        Ok(true)
     }
 
-    /// Makes the next key. Another replica that was first has done it for all.
+    fn is_due(&self) -> bool {
+        let now = self.clock.now();
+        self.newest().is_none_or(|newest| key_schedule::is_due(&newest.times, now))
+    }
+
+    /// Makes the next key, due or not.
     pub(crate) async fn rotate(&self, actor: &Actor) -> Result<(), KeyError> {
         self.reload().await?;
+        self.make_next(actor).await
+    }
+
+    /// Makes the successor of the newest key that is loaded. Another replica that was first has done it for all.
+    async fn make_next(&self, actor: &Actor) -> Result<(), KeyError> {
         let now = self.clock.now();
         let newest = self.newest();
         let row = self.generate(key_schedule::activates_at(now, newest.is_none()))?;

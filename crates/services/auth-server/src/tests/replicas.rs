@@ -126,6 +126,17 @@ async fn as_24_replicas_that_start_or_rotate_at_once_agree_on_one_key_and_publis
 }
 
 #[tokio::test]
+async fn as_24_a_key_that_another_replica_has_made_is_not_made_again() {
+    for (label, portico) in Portico::replicated().await {
+        let [a, b] = &portico.servers[..] else { panic!("two") };
+        portico.advance(Duration::days(400));
+        assert!(b.app().keys.rotate_if_due().await.unwrap(), "{label}");
+        // It has not looked since, and still knows the old key as the newest.
+        assert!(!a.app().keys.rotate_if_due().await.unwrap(), "{label}");
+    }
+}
+
+#[tokio::test]
 async fn as_18_a_pushed_request_that_reaches_both_replicas_is_taken_once() {
     for (label, portico) in Portico::replicated().await {
         let reference = portico.public_client(CALLBACK).await;
