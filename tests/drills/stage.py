@@ -183,6 +183,12 @@ class Stage:
         for name in self.platform.services:
             self.platform.restart(name)
 
+    def restart_upstream(self):
+        """The registered server starts anew and knows no session."""
+        self.upstream.kill()
+        self.upstream.start()
+        eventually("the server answers", lambda: self.send(f"http://{HOST}:{self.upstream_port}/sessions", None)[0] == 200)
+
     # What people and agents do.
 
     def register(self, name: str):

@@ -25,13 +25,15 @@ def cut_connections(stage: Stage) -> str:
 
 def misbehave(stage: Stage, proxies: dict[str, FaultProxy]) -> str:
     cuts = 3 if stage.smoke else 10
-    loads = [stage.load(rate=150, seconds=600, era=era) for era in (SESSIONS, STATELESS)]
+    loads = [stage.load(rate=150, seconds=600, era=SESSIONS)]
     phases = []
 
     def phase(name: str):
         phases.append((time.time(), name))
 
     try:
+        loads[0].await_both_gateways()
+        loads.append(stage.load(rate=150, seconds=600, era=STATELESS))
         time.sleep(1)
         phase("cutting everything")
         for _ in range(cuts):
