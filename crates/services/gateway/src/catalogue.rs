@@ -1,5 +1,6 @@
 //! What can be called: one immutable snapshot behind an atomic pointer, fed by the registry's watch stream.
 
+mod choice;
 mod copy_age;
 mod credentials;
 mod follow;
