@@ -348,18 +348,22 @@ async fn the_feed_tells_what_changed_and_when_only_a_snapshot_will_do() {
     .await;
 }
 
+/// A signing key that signs from the start.
+fn key(kid: &str) -> KeyRow {
+    KeyRow {
+        kid: kid.into(),
+        alg: "ES256".into(),
+        public_jwk: "{}".into(),
+        private_sealed: vec![1],
+        created_at: at(0),
+        activates_at: at(0),
+        retires_at: None,
+    }
+}
+
 #[tokio::test]
 async fn one_signing_key_succeeds_another_once() {
     on_every_database(|stores, _| async move {
-        let key = |kid: &str| KeyRow {
-            kid: kid.into(),
-            alg: "ES256".into(),
-            public_jwk: "{}".into(),
-            private_sealed: vec![1],
-            created_at: at(0),
-            activates_at: at(0),
-            retires_at: None,
-        };
         assert!(stores.keys.succeed(None, &key("one"), &change(1)).await.unwrap());
         assert!(!stores.keys.succeed(None, &key("other"), &change(2)).await.unwrap());
         assert!(stores.keys.succeed(Some(("one", at(60))), &key("two"), &change(3)).await.unwrap());
@@ -373,15 +377,6 @@ async fn one_signing_key_succeeds_another_once() {
 #[tokio::test]
 async fn s0_29_a_key_that_replaces_all_leaves_no_other_one_behind() {
     on_every_database(|stores, _| async move {
-        let key = |kid: &str| KeyRow {
-            kid: kid.into(),
-            alg: "ES256".into(),
-            public_jwk: "{}".into(),
-            private_sealed: vec![1],
-            created_at: at(0),
-            activates_at: at(0),
-            retires_at: None,
-        };
         let published = |id: u128, kid: &str| change(id).publish([crate::trust::key_item(kid, "{}", None)]);
         assert!(stores.keys.succeed(None, &key("one"), &published(1, "one")).await.unwrap());
         let two = published(2, "two");
