@@ -49,6 +49,7 @@ class Composition:
         self.account = {"client_id": str(uuid.uuid4()), "client_secret": "s" * 43}
         self.variables = {"PORTICO_VERSION": "test", "PORTICO_ORIGIN": self.origin}
         self.gateways = {}
+        self.bridges = {}
 
     def up(self):
         subprocess.run([DEPLOY / "compose" / "secrets.sh", self.directory / "secrets"], check=True, capture_output=True)
@@ -79,6 +80,7 @@ class Composition:
             self.podman("network", "create", *options, f"portico-{name}")
             (found,) = json.loads(self.podman("network", "inspect", f"portico-{name}").stdout)
             self.gateways[name] = found["subnets"][0]["gateway"]
+            self.bridges[name] = found["network_interface"]
         self.variables["PORTICO_OUTBOUND"] = f"{self.gateways['outside']}/32"
 
     def start_stores(self):
@@ -127,6 +129,8 @@ class Composition:
                 self.podman("run", *arguments)
             else:
                 self.podman("run", "--detach", *arguments)
+                for network in found["networks"]:
+                    self.podman.fix_address(self.bridges[network])
 
     def healthy(self, name):
         """Whether all replicas pass the health check that compose would make."""

@@ -34,7 +34,9 @@ class Podman:
         }
 
     def __call__(self, *arguments, check=True):
-        command = ["podman", *map(str, arguments)]
+        return self.as_root("podman", *map(str, arguments), check=check)
+
+    def as_root(self, *command, check=True):
         if os.geteuid() != 0:
             command = ["sudo", "--preserve-env=CONTAINERS_CONF,CONTAINERS_STORAGE_CONF", *command]
         done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=120)
@@ -44,6 +46,15 @@ class Podman:
 
     def run(self, image, *arguments, options=(), check=True):
         return self("run", "--rm", "--network=none", *HARDENED, *options, image, *arguments, check=check)
+
+    def fix_address(self, bridge):
+        """Lets a bridge with containers keep the hardware address that it has.
+
+        Of itself it has the lowest of its ports', and when the container behind that port goes, the others look for this
+        machine at an address that is gone, for the seconds until they ask who has it now.
+        """
+        address = pathlib.Path("/sys/class/net", bridge, "address").read_text().strip()
+        self.as_root("ip", "link", "set", "dev", bridge, "address", address)
 
     def image(self, program):
         """A program's image, built once."""

@@ -13,9 +13,9 @@ export PATH=$PATH:/usr/sbin
 setup() {
   local wanted program
   # runc, not crun: crun refuses machines whose cgroups are of both versions.
-  for program in podman runc iptables haproxy openssl strip; do
+  for program in podman runc iptables ip haproxy openssl strip; do
     command -v "$program" >/dev/null && continue
-    apt_install podman buildah runc netavark aardvark-dns iptables catatonit haproxy openssl binutils
+    apt_install podman buildah runc netavark aardvark-dns iptables iproute2 catatonit haproxy openssl binutils
     break
   done
   wanted=$(sha256sum <"$here/requirements.txt")
