@@ -9,6 +9,7 @@ import socket
 import subprocess
 import threading
 import time
+import urllib.parse
 import urllib.request
 
 import pytest
@@ -70,7 +71,7 @@ def balanced(tmp_path):
         free.bind(("127.0.0.1", 0)), health.bind(("127.0.0.1", 0))
         port, health_port = free.getsockname()[1], health.getsockname()[1]
     # Fewer than the files that a developer's machine lets it open.
-    text = text.replace("maxconn 20000", "maxconn 200").replace("bind :8080", f"bind 127.0.0.1:{port}").replace("127.0.0.1:8404", f"127.0.0.1:{health_port}")
+    text = text.replace("maxconn 20000", "maxconn 200").replace("sc0_conn_cur gt 1000", "sc0_conn_cur gt 20").replace("bind :8080", f"bind 127.0.0.1:{port}").replace("127.0.0.1:8404", f"127.0.0.1:{health_port}")
 
     def addresses(found):
         """Two addresses in the place of a name, each asked for its readiness on its own port."""
@@ -128,6 +129,35 @@ def test_a_client_says_nothing_about_its_own_address(balanced):
     request = urllib.request.Request(f"{origin}/login", headers={"X-Forwarded-For": "192.0.2.1"})
     with urllib.request.urlopen(request, timeout=5) as answer:
         assert json.load(answer)["client"] == ["127.0.0.1"]
+
+
+def test_one_address_takes_not_all_connections_and_others_are_served(balanced):
+    origin, _ = balanced
+    address = ("127.0.0.1", urllib.parse.urlsplit(origin).port)
+
+    def answers(source):
+        try:
+            with socket.create_connection(address, timeout=5, source_address=(source, 0)) as connection:
+                connection.sendall(b"GET /mcp HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+                return b" 200 " in connection.recv(16)
+        except ConnectionError:
+            return False
+
+    held = []
+
+    def full():
+        # HAProxy counts one that it is about to reject, so of several at once it may reject too many.
+        held.append(socket.socket())
+        held[-1].connect_ex(address)
+        return not answers("127.0.0.1")
+
+    assert answers("127.0.0.1")
+    until(full)
+    assert len(held) >= 20
+    assert answers("127.0.0.2")
+    for connection in held:
+        connection.close()
+    until(lambda: answers("127.0.0.1"))
 
 
 def test_what_needs_no_token_is_not_reached_from_outside(balanced):

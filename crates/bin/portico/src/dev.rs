@@ -139,8 +139,10 @@ impl Dev {
             ground.metrics.clone(),
             ground.clock.clone(),
         );
-        admin.serve(health, HttpLimits::default(), None, &tasks);
-        public.serve(platform.front(&ground)?, HttpLimits::default(), None, &tasks);
+        // Everybody on this machine has the same address.
+        let limits = HttpLimits { max_connections_per_address: 0, ..HttpLimits::default() };
+        admin.measured(&ground.metrics).serve(health, HttpLimits::default(), None, &tasks);
+        public.measured(&ground.metrics).serve(platform.front(&ground)?, limits, None, &tasks);
         let dev = Self {
             ready: state.ready_file(public_url, admin_url),
             first_start,

@@ -49,7 +49,7 @@ pub fn public(address: ReservedAddress, front: Front, ground: &Ground) -> Result
     check.not_ready("waiting for the other checks");
     let last = Arc::clone(&check);
     let ready = async move { readiness.all_but(&last).await };
-    address.serve_when(ready, serving, move || check.ready(), &ground.tasks);
+    address.measured(&ground.metrics).serve_when(ready, serving, move || check.ready(), &ground.tasks);
     Ok(())
 }
 
@@ -62,7 +62,7 @@ pub fn internal(
 ) -> Result<(), BindError> {
     let limits = HttpLimits { max_connection_age_seconds: PEER_CONNECTION_SECONDS, ..HttpLimits::default() };
     let app = grpc_app(services, correlate(ground));
-    address.listen()?.serve(app, limits, Some(tls), &ground.tasks);
+    address.measured(&ground.metrics).listen()?.serve(app, limits, Some(tls), &ground.tasks);
     Ok(())
 }
 

@@ -181,7 +181,7 @@ pub async fn start<P: Program>(
     metrics: Metrics,
     tasks: Tasks,
 ) -> Result<(Ground, Started), Failure> {
-    let admin = BoundListener::bind(admin_listen)?.named("admin");
+    let admin = BoundListener::bind(admin_listen)?.named("admin").measured(&metrics);
     let ground = Ground {
         clock: Arc::new(SystemClock),
         rng: Arc::new(SystemRng),

@@ -8,7 +8,7 @@ use std::{
 
 use prometheus_client::{
     encoding::text,
-    metrics::{family::Family, gauge::Gauge},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::{Metric, Registry},
 };
 
@@ -24,12 +24,14 @@ pub struct Metrics(Arc<Mutex<Registered>>);
 #[derive(Default)]
 struct Registered {
     names: HashSet<String>,
-    /// Gauges that several parts of a process show, each under its own label.
-    shared: HashMap<String, Family<Vec<Label>, Gauge>>,
+    /// Metrics that several parts of a process show, each under its own labels.
+    gauges: Shared<Gauge>,
+    counters: Shared<Counter>,
     registry: Registry,
 }
 
 type Label = (&'static str, &'static str);
+type Shared<M> = HashMap<String, Family<Vec<Label>, M>>;
 
 impl Metrics {
     /// Makes an empty registry.
@@ -56,20 +58,17 @@ impl Metrics {
     #[must_use]
     pub fn labelled_gauge(&self, name: &str, help: &str, label: Label) -> Gauge {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Registered { names, shared, registry } = &mut *inner;
-        let family = shared.entry(name.to_owned()).or_insert_with(|| {
-            let family = Family::default();
-            if names.insert(name.to_owned()) {
-                registry.register(name, help, family.clone());
-            } else {
-                tracing::error!(
-                    metric.name = name,
-                    "metric is registered twice, the second one is not shown"
-                );
-            }
-            family
-        });
-        family.get_or_create(&vec![label]).clone()
+        let Registered { names, gauges, registry, .. } = &mut *inner;
+        labelled(gauges, names, registry, (name, help)).get_or_create(&vec![label]).clone()
+    }
+
+    /// Returns the counter of some labels of a metric that several parts of the process show together, e.g.
+    /// `portico_listener_refused_total{listener="public",reason="tls_handshake"}`.
+    #[must_use]
+    pub fn labelled_counter(&self, name: &str, help: &str, labels: &[Label]) -> Counter {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Registered { names, counters, registry, .. } = &mut *inner;
+        labelled(counters, names, registry, (name, help)).get_or_create(&labels.to_vec()).clone()
     }
 
     /// Renders every metric as `OpenMetrics` text.
@@ -84,6 +83,28 @@ impl Metrics {
         }
         page
     }
+}
+
+/// Returns the family of a name, which the first one to ask for it puts on the page.
+fn labelled<'a, M>(
+    shared: &'a mut Shared<M>,
+    names: &mut HashSet<String>,
+    registry: &mut Registry,
+    (name, help): (&str, &str),
+) -> &'a Family<Vec<Label>, M>
+where
+    M: Default,
+    Family<Vec<Label>, M>: Metric + Clone,
+{
+    shared.entry(name.to_owned()).or_insert_with(|| {
+        let family = Family::default();
+        if names.insert(name.to_owned()) {
+            registry.register(name, help, family.clone());
+        } else {
+            tracing::error!(metric.name = name, "metric is registered twice, the second one is not shown");
+        }
+        family
+    })
 }
 
 impl fmt::Debug for Metrics {
@@ -124,6 +145,23 @@ mod tests {
             [r#"portico_test_revision{feed="trust"} 8"#, r#"portico_test_revision{feed="catalogue"} 8"#]
         {
             assert!(page.contains(line), "{page}");
+        }
+    }
+
+    #[test]
+    fn a_labelled_counter_counts_for_each_set_of_labels() {
+        let metrics = Metrics::new();
+        let counter = |reason| {
+            let labels = [("listener", "public"), ("reason", reason)];
+            metrics.labelled_counter("portico_test_refused", "Refused", &labels)
+        };
+        counter("a").inc();
+        counter("a").inc();
+        counter("b").inc();
+        let page = metrics.render();
+        assert_eq!(page.matches("# TYPE").count(), 1, "{page}");
+        for line in [r#"{listener="public",reason="a"} 2"#, r#"{listener="public",reason="b"} 1"#] {
+            assert!(page.contains(&format!("portico_test_refused_total{line}")), "{page}");
         }
     }
 

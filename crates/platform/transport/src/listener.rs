@@ -6,9 +6,10 @@ use std::net::SocketAddr;
 
 use axum::Router;
 use portico_process::Tasks;
+use portico_telemetry::Metrics;
 use tokio::net::{TcpListener, TcpSocket};
 
-use crate::server::{HttpLimits, Server};
+use crate::server::{HttpLimits, Server, Tally};
 use crate::tls::ServerTls;
 
 const BACKLOG: u32 = 1024;
@@ -58,6 +59,7 @@ pub struct ReservedAddress {
     socket: TcpSocket,
     address: SocketAddr,
     name: &'static str,
+    metrics: Option<Metrics>,
 }
 
 impl ReservedAddress {
@@ -69,7 +71,7 @@ impl ReservedAddress {
             socket.set_reuseaddr(true)?;
             socket.bind(address)?;
             let address = socket.local_addr()?;
-            Ok(Self { socket, address, name: "listener" })
+            Ok(Self { socket, address, name: "listener", metrics: None })
         };
         open().map_err(|source| BindError::new(address, source))
     }
@@ -80,6 +82,12 @@ impl ReservedAddress {
         Self { name, ..self }
     }
 
+    /// Shows how many connections the listener has, and how many it refused, under its name.
+    #[must_use]
+    pub fn measured(self, metrics: &Metrics) -> Self {
+        Self { metrics: Some(metrics.clone()), ..self }
+    }
+
     /// Returns the address, with the port that the system chose.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
@@ -88,9 +96,9 @@ impl ReservedAddress {
 
     /// Lets connections in.
     pub fn listen(self) -> Result<BoundListener, BindError> {
-        let Self { socket, address, name } = self;
+        let Self { socket, address, name, metrics } = self;
         let listener = socket.listen(BACKLOG).map_err(|source| BindError::new(address, source))?;
-        Ok(BoundListener { listener, address, name })
+        Ok(BoundListener { listener, address, name, metrics })
     }
 
     /// Serves from when `ready` completes until the tasks shut down, then drains; tells `listening` once it takes
@@ -132,6 +140,7 @@ pub struct BoundListener {
     listener: TcpListener,
     address: SocketAddr,
     name: &'static str,
+    metrics: Option<Metrics>,
 }
 
 impl BoundListener {
@@ -144,6 +153,12 @@ impl BoundListener {
     #[must_use]
     pub fn named(self, name: &'static str) -> Self {
         Self { name, ..self }
+    }
+
+    /// Shows how many connections the listener has, and how many it refused, under its name.
+    #[must_use]
+    pub fn measured(self, metrics: &Metrics) -> Self {
+        Self { metrics: Some(metrics.clone()), ..self }
     }
 
     /// Returns the bound address, with the port that the system chose.
@@ -174,6 +189,7 @@ impl BoundListener {
             app,
             limits,
             tls,
+            tally: Tally::new(self.name, self.metrics.as_ref()),
             draining: tasks.drain_token(),
             shutdown: tasks.shutdown_token(),
             abort: tasks.abort_token(),

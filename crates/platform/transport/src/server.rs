@@ -1,9 +1,11 @@
 //! Accepting connections and serving them within limits.
 
 mod connection;
+mod crowd;
 mod executor;
 mod forwarded;
 mod limits;
+mod tally;
 mod unproven;
 
 use std::io::ErrorKind;
@@ -20,9 +22,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::connection::{Connection, Times};
+use self::crowd::{Crowd, Member};
 use self::executor::TrackedExecutor;
 use self::forwarded::TrustedProxies;
 pub use self::limits::HttpLimits;
+use self::tally::Refusal;
+pub(crate) use self::tally::Tally;
 use self::unproven::Unproven;
 use crate::tls::ServerTls;
 
@@ -39,6 +44,7 @@ pub(crate) struct Server {
     pub(crate) app: Router,
     pub(crate) limits: HttpLimits,
     pub(crate) tls: Option<ServerTls>,
+    pub(crate) tally: Tally,
     /// Connections are not kept any longer, but new ones are still taken.
     pub(crate) draining: CancellationToken,
     pub(crate) shutdown: CancellationToken,
@@ -54,15 +60,19 @@ impl Server {
         let permits = Arc::new(Semaphore::new(self.limits.max_connections()));
         let unproven = Unproven::new(self.limits.max_connections());
         let proxies = TrustedProxies::new(&self.limits.trusted_proxies);
+        let crowd = Crowd::new(self.limits.max_connections_per_address(), proxies.clone());
         // Routes are shared between connections once they have their state.
         let app: Router = self.app.clone().with_state(());
-        while let Some((stream, address, permit)) = self.accept(&listener, &permits).await {
+        while let Some(newcomer) = self.accept(&listener, &permits, &crowd).await {
+            let Newcomer { stream, address, permit, member } = newcomer;
+            let open = self.tally.open();
             let connection = Connection {
                 app: app.clone(),
                 builder: builder.clone(),
                 address,
                 proxies: proxies.clone(),
                 place: unproven.enter(),
+                tally: self.tally.clone(),
                 times: Times::new(&self.limits),
                 draining: self.draining.clone(),
                 shutdown: self.shutdown.clone(),
@@ -71,7 +81,7 @@ impl Server {
             tracker.spawn(async move {
                 // A second stage of shutdown drops the connection where it stands.
                 abort.run_until_cancelled(connection.serve(stream, tls)).await;
-                drop(permit);
+                drop((permit, member, open));
             });
         }
         drop(listener);
@@ -80,21 +90,27 @@ impl Server {
         tracker.wait().await;
     }
 
-    /// Takes the next connection; `None` at shutdown. A full server leaves newcomers in the kernel's backlog.
+    /// Takes the next connection; `None` at shutdown. A full server leaves newcomers in the kernel's backlog; those of
+    /// an address that has as many as it may are closed.
     async fn accept(
         &self,
         listener: &TcpListener,
         permits: &Arc<Semaphore>,
-    ) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+        crowd: &Crowd,
+    ) -> Option<Newcomer> {
         let permit = self.shutdown.run_until_cancelled(permits.clone().acquire_owned()).await?.ok()?;
         loop {
             match self.shutdown.run_until_cancelled(listener.accept()).await? {
                 Ok((stream, address)) => {
+                    let Some(member) = crowd.enter(address.ip()) else {
+                        self.too_many_of(address);
+                        continue;
+                    };
                     if let Err(error) = stream.set_nodelay(true) {
                         tracing::debug!(%error, "a connection was closed before it was served");
                         continue;
                     }
-                    return Some((stream, address, permit));
+                    return Some(Newcomer { stream, address, permit, member });
                 }
                 // The client gave up between SYN and accept: not our failure.
                 Err(error)
@@ -106,6 +122,27 @@ impl Server {
             }
         }
     }
+
+    fn too_many_of(&self, address: SocketAddr) {
+        if let Some(refused) = self.tally.refuse(Refusal::AddressLimit) {
+            tracing::warn!(
+                listener.name = self.name,
+                peer.address = %address,
+                connections.refused = refused,
+                limit = self.limits.max_connections_per_address,
+                "an address has as many connections as it may, further ones are closed: if it is a proxy of yours, \
+                 name it in http.trusted_proxies; if many clients share it, raise http.max_connections_per_address"
+            );
+        }
+    }
+}
+
+/// A connection that may be served.
+struct Newcomer {
+    stream: TcpStream,
+    address: SocketAddr,
+    permit: OwnedSemaphorePermit,
+    member: Member,
 }
 
 fn http_builder(

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use portico_clock::SystemClock;
 use portico_ids::SeededRng;
-use portico_telemetry::CorrelationId;
+use portico_telemetry::{CorrelationId, Metrics};
 use tokio::task::JoinHandle;
 use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
@@ -18,7 +18,7 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
 use crate::listener::BoundListener;
-use crate::server::{HttpLimits, Server};
+use crate::server::{HttpLimits, Server, Tally};
 use crate::tls::ServerTls;
 use crate::{Link, PeerAddr, PeerIdentity};
 
@@ -79,6 +79,7 @@ pub(crate) async fn called_as(link: Link, service: &str) -> Result<bool, Status>
 /// A server on a port of its own that stops when it is dropped.
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
+    pub(crate) metrics: Metrics,
     pub(crate) draining: CancellationToken,
     pub(crate) shutdown: CancellationToken,
     pub(crate) abort: CancellationToken,
@@ -94,6 +95,7 @@ impl Drop for Running {
 
 #[expect(clippy::disallowed_methods, reason = "the test owns this task and its end")]
 pub(crate) fn start(app: Router, limits: HttpLimits, tls: Option<ServerTls>) -> Running {
+    let metrics = Metrics::new();
     let listener = BoundListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr();
     let (shutdown, abort) = (CancellationToken::new(), CancellationToken::new());
@@ -103,12 +105,13 @@ pub(crate) fn start(app: Router, limits: HttpLimits, tls: Option<ServerTls>) -> 
         app,
         limits,
         tls,
+        tally: Tally::new("test", Some(&metrics)),
         draining: draining.clone(),
         shutdown: shutdown.clone(),
         abort: abort.clone(),
     };
     let task = tokio::spawn(server.run(listener.into_inner()));
-    Running { address, draining, shutdown, abort, task }
+    Running { address, metrics, draining, shutdown, abort, task }
 }
 
 /// Routes that tell a request's peer address and identity.

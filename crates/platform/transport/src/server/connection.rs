@@ -26,9 +26,10 @@ use tower::Service as _;
 use super::executor::TrackedExecutor;
 use super::forwarded::TrustedProxies;
 use super::limits::HttpLimits;
+use super::tally::{Refusal, Tally};
 use super::unproven::Place;
 use crate::peer::{PeerAddr, PeerIdentity};
-use crate::tls::ServerTls;
+use crate::tls::{AcceptError, ServerTls};
 
 /// How long requests may go on when their connection has reached its age: streams that never end are cut then.
 const AGE_GRACE: Duration = Duration::from_secs(30);
@@ -40,6 +41,7 @@ pub(super) struct Connection {
     pub(super) address: SocketAddr,
     pub(super) proxies: TrustedProxies,
     pub(super) place: Place,
+    pub(super) tally: Tally,
     pub(super) times: Times,
     pub(super) draining: CancellationToken,
     pub(super) shutdown: CancellationToken,
@@ -92,13 +94,26 @@ impl Connection {
                 Box::pin(self.serve_http(TokioIo::new(stream), identity)).await;
             }
             Some(Ok(Err(error))) => {
-                tracing::info!(peer.address = %self.address, %error, "a TLS connection was refused");
+                self.refused(Refusal::TlsHandshake, "TLS handshakes failed", Some(&error));
                 tls.report(&error, self.address);
             }
-            Some(Err(_)) => tracing::info!(peer.address = %self.address, "a TLS handshake took too long"),
-            None => {
-                tracing::debug!(peer.address = %self.address, "a silent connection made room for another");
-            }
+            Some(Err(_)) => self.refused(Refusal::TlsTimeout, "TLS handshakes took too long", None),
+            None => made_room(&self.tally, self.address),
+        }
+    }
+
+    /// Counts a refusal that anybody can cause as often as it likes. The log tells of the newest one now and then.
+    fn refused(&self, refusal: Refusal, what: &'static str, error: Option<&AcceptError>) {
+        let error = error.map(tracing::field::display);
+        if let Some(refused) = self.tally.refuse(refusal) {
+            tracing::info!(
+                peer.address = %self.address,
+                error,
+                connections.refused = refused,
+                "{what}; this is the newest one since the last line of this kind, at most one a minute"
+            );
+        } else {
+            tracing::debug!(peer.address = %self.address, error, "{what}");
         }
     }
 
@@ -153,11 +168,12 @@ impl Connection {
                     return;
                 }
                 () = cut.cancelled() => {
-                    tracing::debug!(peer.address = %self.address, "a silent connection made room for another");
+                    made_room(&self.tally, self.address);
                     return;
                 }
                 () = alarm.as_mut(), if due != Due::Nothing => match due {
                     Due::FirstRequest if !seen.requested.load(Ordering::Relaxed) => {
+                        self.tally.refuse(Refusal::NoRequest);
                         tracing::debug!(peer.address = %self.address, "a connection sent no request in time");
                         return;
                     }
@@ -186,6 +202,11 @@ impl Connection {
             }
         }
     }
+}
+
+fn made_room(tally: &Tally, address: SocketAddr) {
+    tally.refuse(Refusal::Silent);
+    tracing::debug!(peer.address = %address, "a silent connection made room for another");
 }
 
 /// What a connection and its requests tell one another.

@@ -37,7 +37,8 @@ impl TrustedProxies {
         nearest
     }
 
-    fn has(&self, ip: IpAddr) -> bool {
+    /// Tells whether an address is one of theirs.
+    pub(super) fn has(&self, ip: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(&ip.to_canonical()))
     }
 }

@@ -14,6 +14,9 @@ pub struct HttpLimits {
     /// Connections at the same time; more wait in the kernel's backlog.
     #[schemars(range(min = 1))]
     pub max_connections: usize,
+    /// Connections at the same time from one address (IPv6: from one /64 network), 0: as many as there are; more are
+    /// closed at once. Those of `trusted_proxies` do not count: a proxy stands for all its clients.
+    pub max_connections_per_address: usize,
     /// Seconds for a whole request head, and for the first request of a connection.
     #[schemars(range(min = 1))]
     pub header_read_timeout_seconds: u64,
@@ -56,6 +59,7 @@ impl Default for HttpLimits {
     fn default() -> Self {
         Self {
             max_connections: 10_000,
+            max_connections_per_address: 1000,
             header_read_timeout_seconds: 30,
             tls_handshake_timeout_seconds: 10,
             max_header_bytes: 64 * 1024,
@@ -73,6 +77,10 @@ impl Default for HttpLimits {
 impl HttpLimits {
     pub(crate) fn max_connections(&self) -> usize {
         self.max_connections.clamp(1, Semaphore::MAX_PERMITS)
+    }
+
+    pub(crate) fn max_connections_per_address(&self) -> usize {
+        if self.max_connections_per_address == 0 { usize::MAX } else { self.max_connections_per_address }
     }
 
     /// hyper refuses to work with less.

@@ -1,4 +1,5 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpSocket;
 
 use super::*;
 use crate::testing::{Running, echo_peer, start};
@@ -79,6 +80,47 @@ async fn connections_over_the_limit_wait_for_a_free_place() {
     assert!(tokio::time::timeout(Duration::from_millis(100), second.as_mut()).await.is_err());
     drop(first);
     assert!(second.await.starts_with("HTTP/1.1 200"));
+}
+
+/// One number of a server's metrics page.
+fn metric(server: &Running, line: &str) -> Option<u64> {
+    let page = server.metrics.render();
+    page.lines().find_map(|found| found.strip_prefix(line)?.trim().parse().ok())
+}
+
+#[tokio::test]
+async fn an_address_over_its_limit_is_refused_and_others_are_served() {
+    let server = serve(HttpLimits { max_connections_per_address: 1, ..HttpLimits::default() });
+    let mut held = TcpStream::connect(server.address).await.unwrap();
+    ask_again(&mut held).await;
+    let request = "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    assert_eq!(read_to_end(&server, request).await, b"");
+    let refused = r#"portico_listener_refused_total{listener="test",reason="address_limit"}"#;
+    assert_eq!(metric(&server, refused), Some(1));
+    let another = TcpSocket::new_v4().unwrap();
+    another.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let mut another = another.connect(server.address).await.unwrap();
+    ask_again(&mut another).await;
+    // Who was there stays, and who goes makes room.
+    ask_again(&mut held).await;
+    assert_eq!(metric(&server, r#"portico_listener_connections{listener="test"}"#), Some(2));
+    drop(held);
+    while !exchange(&server, request).await.starts_with("HTTP/1.1 200") {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_brings_as_many_connections_as_it_has_clients() {
+    let trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+    let limits = HttpLimits { max_connections_per_address: 1, trusted_proxies, ..HttpLimits::default() };
+    let server = serve(limits);
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        let mut connection = TcpStream::connect(server.address).await.unwrap();
+        ask_again(&mut connection).await;
+        held.push(connection);
+    }
 }
 
 #[tokio::test]
