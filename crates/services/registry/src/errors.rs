@@ -46,8 +46,11 @@ pub(crate) enum RegistryError {
     PageToken,
     #[error("there is no {kind} with this id or name, or you may not see it")]
     NotFound { kind: &'static str },
+    /// As [`RegistryError::NotFound`] for the caller; in the audit an attempt at what is somebody else's.
+    #[error("there is no {kind} with this id or name, or you may not see it")]
+    Hidden { kind: &'static str },
     #[error("there is no server {server_id}, or you may not put it behind an endpoint")]
-    UnknownMember { server_id: ServerId },
+    UnknownMember { server_id: ServerId, exists: bool },
     #[error("a {kind} named {name} exists already; choose another name")]
     NameTaken { kind: &'static str, name: String },
     #[error("the {kind} was changed meanwhile; get it again, its revision is now {current}")]
@@ -112,7 +115,7 @@ impl RegistryError {
             Self::ProviderUnavailable { .. } => (Code::FailedPrecondition, "provider_unavailable"),
             Self::AddressRefused { reason, .. } => (Code::InvalidArgument, reason),
             Self::PageToken => (Code::InvalidArgument, "invalid_page_token"),
-            Self::NotFound { .. } => (Code::NotFound, "not_found"),
+            Self::NotFound { .. } | Self::Hidden { .. } => (Code::NotFound, "not_found"),
             Self::UnknownMember { .. } => (Code::NotFound, "unknown_member"),
             Self::NameTaken { .. } => (Code::AlreadyExists, "name_taken"),
             Self::Stale { .. } => (Code::Aborted, "stale_revision"),
@@ -139,11 +142,12 @@ impl RegistryError {
         self.wire().1
     }
 
-    /// Whether a rule forbids what was asked for, so that the attempt belongs into the audit: the caller may not do it,
-    /// or nobody may use that name or reach that address.
+    /// Whether a rule forbids what was asked for, so that the attempt belongs into the audit: the caller may not do it
+    /// or not even see it, or nobody may use that name or reach that address.
     pub(crate) const fn is_denial(&self) -> bool {
         matches!(self.wire().0, Code::PermissionDenied)
             || matches!(self, Self::AddressRefused { .. } | Self::InvalidName { .. })
+            || matches!(self, Self::Hidden { .. } | Self::UnknownMember { exists: true, .. })
     }
 
     /// Names what could not be stored: a taken name or a stale revision means something to the caller.

@@ -54,6 +54,8 @@ impl From<Status> for RegistryFault {
 pub(crate) struct Report<'a> {
     pub(crate) spec: &'a Spec,
     pub(crate) status: &'a HealthStatus,
+    /// What is wrong with the lists of an instance that is healthy.
+    pub(crate) trouble: Option<&'a str>,
     pub(crate) versions: &'a [Revision],
     pub(crate) checked_at: DateTime<Utc>,
 }
@@ -93,13 +95,13 @@ impl RegistryClient {
 
     pub(crate) async fn report(&self, report: &Report<'_>) -> Result<(), RegistryFault> {
         let (status, reason) = match report.status {
-            HealthStatus::Healthy => (proto::InstanceStatus::Healthy, String::new()),
-            HealthStatus::Unhealthy(reason) => (proto::InstanceStatus::Unhealthy, reason.clone()),
+            HealthStatus::Healthy => (proto::InstanceStatus::Healthy, report.trouble.unwrap_or_default()),
+            HealthStatus::Unhealthy(reason) => (proto::InstanceStatus::Unhealthy, reason.as_str()),
         };
         let request = proto::ReportInstanceRequest {
             instance_id: report.spec.instance.to_string(),
             status: status.into(),
-            reason,
+            reason: reason.to_owned(),
             protocol_versions: report.versions.iter().map(|version| version.as_str().to_owned()).collect(),
             checked_at: Some(Timestamp {
                 seconds: report.checked_at.timestamp(),

@@ -89,6 +89,7 @@ enum LookError {
 #[derive(Debug)]
 struct Said {
     status: Status,
+    trouble: Option<String>,
     versions: Vec<Revision>,
     at: Instant,
 }
@@ -107,6 +108,8 @@ struct Watcher {
     said: Option<Said>,
     discover_at: Instant,
     failed_discoveries: u32,
+    /// What the last discovery found wrong with the server's lists, for its owner.
+    trouble: Option<String>,
     /// Digest and time of the capabilities reported last.
     listed: Option<(u64, Instant)>,
 }
@@ -130,6 +133,7 @@ impl Watcher {
             said: None,
             discover_at: Instant::now(),
             failed_discoveries: 0,
+            trouble: None,
             listed: None,
         }
     }
@@ -253,7 +257,8 @@ impl Watcher {
         });
         let fresh = self.context.settings.report_interval();
         let known = self.said.as_ref().is_some_and(|said| {
-            said.status == status && said.versions == self.versions && said.at.elapsed() < fresh
+            (&said.status, &said.trouble, &said.versions) == (&status, &self.trouble, &self.versions)
+                && said.at.elapsed() < fresh
         });
         if known {
             return Ok(());
@@ -261,6 +266,7 @@ impl Watcher {
         let report = Report {
             spec: &self.spec,
             status: &status,
+            trouble: self.trouble.as_deref(),
             versions: &self.versions,
             checked_at: self.context.clock.now(),
         };
@@ -269,7 +275,8 @@ impl Watcher {
             reported => reported?,
         }
         self.log_change(&status);
-        self.said = Some(Said { status, versions: self.versions.clone(), at: Instant::now() });
+        let (trouble, versions) = (self.trouble.clone(), self.versions.clone());
+        self.said = Some(Said { status, trouble, versions, at: Instant::now() });
         Ok(())
     }
 
@@ -281,7 +288,11 @@ impl Watcher {
         let limit = context.settings.discovery_timeout();
         let listed = timeout(limit, self.list(peer, greeting)).await.unwrap_or(Err(CallError::Slow));
         context.metrics.discovery_seconds.observe(begun.elapsed().as_secs_f64());
-        // An HTTP health check says nothing about versions: this was the first to learn them.
+        self.trouble = match &listed {
+            Ok(listing) => listing.as_ref().and_then(Listing::trouble),
+            Err(error) => Some(format!("its lists cannot be read: {error}")),
+        };
+        // Behind an HTTP health check this was also the first to learn the versions.
         self.report().await?;
         match listed {
             Ok(listing) => {

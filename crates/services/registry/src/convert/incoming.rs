@@ -22,6 +22,9 @@ const MASK_LIMIT: usize = 32;
 
 /// Reads an id.
 pub(crate) fn id<T: FromStr>(field: &str, text: &str) -> Result<T, RegistryError> {
+    if text.is_empty() {
+        return Err(RegistryError::invalid(field, "is missing"));
+    }
     text.parse().map_err(|_| RegistryError::invalid(field, "is not an id; ids are UUIDs"))
 }
 

@@ -13,6 +13,11 @@ use crate::errors::RegistryError;
 const MEMBER_COUNT: usize = 200;
 /// Most names that a member may be restricted to, per kind.
 const SELECTION_COUNT: usize = 1000;
+/// Most bytes of these names, of all members together. The endpoint has to fit a frame of the catalogue: one that does
+/// not would keep it, and every later change, from all gateways.
+const SELECTION_BYTES: usize = 128 * 1024;
+/// What a name takes in a message beside its bytes.
+const NAME_OVERHEAD: usize = 3;
 
 /// An endpoint as stored.
 #[derive(Debug, Clone, PartialEq)]
@@ -148,6 +153,17 @@ pub(crate) fn check_members(members: Vec<MemberDraft>) -> Result<Vec<MemberDraft
             }
         }
     }
+    let names =
+        members.iter().flat_map(|member| [&member.tools, &member.prompts, &member.resources]).flatten();
+    let bytes: usize = names.map(|name| name.len() + NAME_OVERHEAD).sum();
+    if bytes > SELECTION_BYTES {
+        return Err(RegistryError::invalid(
+            "endpoint.members",
+            format!(
+                "the selections take {bytes} bytes; at most {SELECTION_BYTES} are allowed: choose fewer names"
+            ),
+        ));
+    }
     Ok(members)
 }
 
@@ -180,7 +196,8 @@ pub(crate) fn join(
             alias
         } else {
             let name = server_names.get(&draft.server_id);
-            let name = name.ok_or(RegistryError::UnknownMember { server_id: draft.server_id })?;
+            let name =
+                name.ok_or(RegistryError::UnknownMember { server_id: draft.server_id, exists: false })?;
             free_alias(name.as_str(), &mut taken)
         };
         let MemberDraft { server_id, alias: _, tools, prompts, resources } = draft;

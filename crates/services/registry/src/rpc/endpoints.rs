@@ -82,6 +82,7 @@ async fn get(
 ) -> Result<proto::GetEndpointResponse, RegistryError> {
     actor.with_scope(Scope::RegistryRead)?;
     let key = match (message.id.as_str(), message.name.as_str()) {
+        ("", "") => return Err(RegistryError::invalid("id", "and name are both missing; set one of them")),
         (id, "") => EndpointKey::Id(convert::id("id", id)?),
         ("", name) => EndpointKey::Name(convert::lookup_name("endpoint", name)?),
         _ => return Err(RegistryError::invalid("id", "and name are both set; set one of them")),

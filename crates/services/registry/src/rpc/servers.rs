@@ -113,6 +113,7 @@ async fn get(
 ) -> Result<proto::GetServerResponse, RegistryError> {
     actor.with_scope(Scope::RegistryRead)?;
     let key = match (message.id.as_str(), message.name.as_str()) {
+        ("", "") => return Err(RegistryError::invalid("id", "and name are both missing; set one of them")),
         (id, "") => ServerKey::Id(convert::id("id", id)?),
         ("", name) => ServerKey::Name(convert::lookup_name("server", name)?),
         _ => return Err(RegistryError::invalid("id", "and name are both set; set one of them")),

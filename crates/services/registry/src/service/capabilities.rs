@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::Service;
 use super::access::{self, Actor};
-use super::paging::{Asked, Page, Scan};
+use super::paging::{Asked, Page, Scan, Weight};
 use crate::domain::capability::Capability;
 use crate::domain::names::CapabilityKind;
 use crate::errors::RegistryError;
@@ -54,6 +54,12 @@ impl Service {
             }
         }
         Ok(self.page(actor, &list, scan.finish()))
+    }
+}
+
+impl Weight for Capability {
+    fn weight(&self) -> usize {
+        self.name.len() + self.title.len() + self.description.len() + self.definition.len()
     }
 }
 

@@ -9,7 +9,7 @@ use portico_proto_registry as proto;
 use super::Service;
 use super::access::{self, Actor};
 use super::change::{Change, Once};
-use super::paging::{Asked, Page, Scan};
+use super::paging::{Asked, Page, Scan, Weight};
 use crate::convert;
 use crate::domain::endpoint::{
     Endpoint, EndpointDetails, EndpointDraft, EndpointField, EndpointInput, Member, check_members,
@@ -98,16 +98,19 @@ impl Service {
         ids: &[ServerId],
     ) -> Result<BTreeMap<ServerId, EndpointName>, RegistryError> {
         let mut names = BTreeMap::new();
+        let mut foreign = Vec::new();
         for server in servers::by_ids(change.conn(), ids).await? {
             let resource = access::server(&server);
             let public = server.details.visibility == crate::domain::names::Visibility::Public;
             let action = if public { Action::ServerRead } else { Action::ServerUpdate };
             if self.may(actor, action, &resource) {
                 names.insert(server.id, server.name);
+            } else {
+                foreign.push(server.id);
             }
         }
         match ids.iter().find(|id| !names.contains_key(id)) {
-            Some(missing) => Err(RegistryError::UnknownMember { server_id: *missing }),
+            Some(id) => Err(RegistryError::UnknownMember { server_id: *id, exists: foreign.contains(id) }),
             None => Ok(names),
         }
     }
@@ -122,9 +125,12 @@ impl Service {
             EndpointKey::Id(id) => endpoints::get(session.conn(), *id).await?,
             EndpointKey::Name(name) => endpoints::by_name(session.conn(), name).await?,
         };
-        found
-            .filter(|endpoint| self.may(actor, Action::EndpointRead, &access::endpoint(endpoint)))
-            .ok_or(RegistryError::NotFound { kind: KIND })
+        let endpoint = found.ok_or(RegistryError::NotFound { kind: KIND })?;
+        if self.may(actor, Action::EndpointRead, &access::endpoint(&endpoint)) {
+            Ok(endpoint)
+        } else {
+            Err(RegistryError::Hidden { kind: KIND })
+        }
     }
 
     pub(crate) async fn list_endpoints(
@@ -203,6 +209,24 @@ impl Service {
         change.commit().await
     }
 
+    /// Takes a server from behind an endpoint, and the endpoint with it if nothing is left.
+    pub(super) async fn remove_member(
+        &self,
+        change: &mut Change<'_>,
+        mut endpoint: Endpoint,
+        server: ServerId,
+    ) -> Result<(), RegistryError> {
+        endpoint.details.members.retain(|member| member.server_id != server);
+        if endpoint.details.members.is_empty() {
+            return self.remove_endpoint(change, &endpoint).await;
+        }
+        let before = endpoint.revision;
+        endpoint.updated_at = change.now();
+        endpoint.revision = change.revision();
+        endpoints::update(change.conn(), &endpoint, before).await?;
+        change.audit("endpoint.update", &target(&endpoint)).await
+    }
+
     pub(super) async fn remove_endpoint(
         &self,
         change: &mut Change<'_>,
@@ -220,13 +244,13 @@ impl Service {
         id: EndpointId,
         action: Action,
     ) -> Result<Endpoint, RegistryError> {
-        let missing = RegistryError::NotFound { kind: KIND };
-        let Some(endpoint) = endpoints::get(change.conn(), id).await? else { return Err(missing) };
+        let found = endpoints::get(change.conn(), id).await?;
+        let endpoint = found.ok_or(RegistryError::NotFound { kind: KIND })?;
         let resource = access::endpoint(&endpoint);
         match self.require(actor, action, &resource) {
             Ok(()) => Ok(endpoint),
             Err(RegistryError::Denied { .. }) if !self.may(actor, Action::EndpointRead, &resource) => {
-                Err(missing)
+                Err(RegistryError::Hidden { kind: KIND })
             }
             Err(error) => Err(error),
         }
@@ -246,6 +270,14 @@ async fn refuse_collisions(
     let seen = capabilities::names(change.conn(), &ids).await?;
     let names = collisions(members, &seen);
     if names.is_empty() { Ok(()) } else { Err(RegistryError::NameCollision { names }) }
+}
+
+impl Weight for Endpoint {
+    fn weight(&self) -> usize {
+        let members = &self.details.members;
+        let names = members.iter().flat_map(|member| [&member.tools, &member.prompts, &member.resources]);
+        self.details.description.len() + members.len() * 64 + names.flatten().map(String::len).sum::<usize>()
+    }
 }
 
 fn position(endpoint: &Endpoint) -> Position {

@@ -5,11 +5,16 @@ use portico_clock::SharedClock;
 use portico_db::{Db, revision};
 use portico_feed::{Changes, FeedSource};
 use portico_proto_registry as proto;
+use prost::Message as _;
 use tonic::Status;
 
 use crate::convert;
 use crate::errors::RegistryError;
 use crate::store::{Session, catalogue, tombstones};
+
+/// Largest item that followers are sent. What is registered stays far below it; a row from before there was a bound
+/// must not cost followers all others.
+const LARGEST_ITEM: usize = 1024 * 1024;
 
 portico_feed::frame_codec! {
     /// Frames of `WatchCatalogue`.
@@ -52,7 +57,15 @@ impl CatalogueSource {
             }
             item
         }));
-        items.extend(changed.endpoints.into_iter().map(convert::endpoint_item));
+        items.extend(changed.endpoints.into_iter().filter_map(|endpoint| {
+            let name = endpoint.name.clone();
+            let item = convert::endpoint_item(endpoint);
+            if item.encoded_len() > LARGEST_ITEM {
+                tracing::error!(endpoint.name = %name, "an endpoint is too large for the catalogue and is left out");
+                return None;
+            }
+            Some(item)
+        }));
         Ok(Changes { snapshot: since.is_none(), items, removed, revision: current })
     }
 }

@@ -10,7 +10,7 @@ use super::Service;
 use super::access::{self, Actor};
 use super::change::{Change, Once};
 use super::events;
-use super::paging::{Asked, Page, Scan};
+use super::paging::{Asked, Page, Scan, Weight};
 use crate::convert;
 use crate::domain::env_schema::EnvSchema;
 use crate::domain::instance::{Health, Instance, InstanceDetails, InstanceField};
@@ -127,14 +127,14 @@ impl Service {
         actor: &Actor,
         id: InstanceId,
     ) -> Result<Instance, RegistryError> {
-        let missing = RegistryError::NotFound { kind: KIND };
         let mut session = self.session().await?;
-        let Some(instance) = instances::get(session.conn(), id).await? else { return Err(missing) };
+        let found = instances::get(session.conn(), id).await?;
+        let instance = found.ok_or(RegistryError::NotFound { kind: KIND })?;
         let server = self.server_of(&mut session, instance.server_id).await?;
         if self.may(actor, Action::InstanceRead, &access::server(&server)) {
             Ok(instance)
         } else {
-            Err(missing)
+            Err(RegistryError::Hidden { kind: KIND })
         }
     }
 
@@ -250,7 +250,7 @@ impl Service {
         let resource = access::server(server);
         match self.require(actor, action, &resource) {
             Err(RegistryError::Denied { .. }) if !self.may(actor, Action::InstanceRead, &resource) => {
-                Err(RegistryError::NotFound { kind: KIND })
+                Err(RegistryError::Hidden { kind: KIND })
             }
             decided => decided,
         }
@@ -269,6 +269,12 @@ fn merged(before: InstanceDetails, update: InstanceUpdate) -> Result<InstanceDet
     let name = if named(InstanceField::Name) { update.name } else { before.name };
     let description = if named(InstanceField::Description) { update.description } else { before.description };
     InstanceDetails::parse(&name, description, json_spec)
+}
+
+impl Weight for Instance {
+    fn weight(&self) -> usize {
+        self.details.description.len() + self.health.reason.len() + self.details.json_spec.to_string().len()
+    }
 }
 
 fn position(instance: &Instance) -> Position {

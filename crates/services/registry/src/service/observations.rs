@@ -9,7 +9,7 @@ use super::Service;
 use super::access::Actor;
 use super::events;
 use super::instances::target;
-use super::paging::{Asked, Page, Scan};
+use super::paging::{Asked, Page, Scan, Weight};
 use crate::domain::capability::{COUNT_LIMIT, Capability, CapabilityInput};
 use crate::domain::instance::{Health, Instance};
 use crate::domain::names::InstanceStatus;
@@ -82,11 +82,8 @@ impl Service {
         let now = self.clock.now();
         Health {
             status: seen.status,
-            reason: if seen.status == InstanceStatus::Healthy {
-                String::new()
-            } else {
-                clipped(&seen.reason, LINE)
-            },
+            // Also while healthy: what answers probes may still have lists that cannot be read.
+            reason: clipped(&seen.reason, LINE),
             protocol_versions: versions.collect(),
             // A worker with a clock ahead of ours must not lock later reports out.
             checked_at: Some(seen.checked_at.map_or(now, |checked_at| checked_at.min(now))),
@@ -146,6 +143,12 @@ impl Service {
         let (items, next) = scan.finish();
         let items = items.into_iter().filter_map(|(server, row)| Some((row, server?))).collect();
         Ok(self.page(actor, "specs", (items, next)))
+    }
+}
+
+impl Weight for (Option<Server>, Instance) {
+    fn weight(&self) -> usize {
+        self.1.weight()
     }
 }
 

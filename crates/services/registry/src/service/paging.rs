@@ -11,8 +11,12 @@ use crate::errors::RegistryError;
 const DEFAULT_SIZE: i32 = 50;
 /// Most that a page holds.
 const LARGEST_SIZE: i32 = 500;
-/// How many batches one call reads; a page may come up short, and its token says where to go on.
-const BATCHES: u32 = 10;
+/// How many rows one call reads for each that it may answer; a page may come up short, and its token says where to go on.
+const READ_FOR_ONE: usize = 10;
+/// Most rows that are read at once: some have a quarter of a megabyte.
+const BATCH: usize = 50;
+/// Bytes after which a page ends. With the row that crosses it, a page fits the 4 MiB that gRPC clients take at most.
+const PAGE_BYTES: usize = 1024 * 1024;
 /// The kind of the sealed tokens.
 const TOKEN: &str = "registry.page";
 
@@ -41,23 +45,33 @@ pub(crate) struct Page<T> {
     pub(crate) next: String,
 }
 
+/// What a row takes in an answer, about.
+pub(crate) trait Weight {
+    fn weight(&self) -> usize;
+}
+
 /// Collects visible rows, batch by batch, until the page is full or the list ends.
 pub(crate) struct Scan<T, P> {
     size: usize,
     items: Vec<T>,
+    bytes: usize,
     after: Option<P>,
-    batches: u32,
+    read: usize,
     ended: bool,
 }
 
-impl<T, P: Clone> Scan<T, P> {
+impl<T: Weight, P: Clone> Scan<T, P> {
     pub(crate) const fn new(size: usize, after: Option<P>) -> Self {
-        Self { size, items: Vec::new(), after, batches: 0, ended: false }
+        Self { size, items: Vec::new(), bytes: 0, after, read: 0, ended: false }
     }
 
-    /// One row more than a page, to know whether another page follows.
+    /// How many rows to read next: one more than a page where that is not too many, to know whether another page follows.
     pub(crate) fn batch(&self) -> i64 {
-        i64::try_from(self.size + 1).unwrap_or(i64::MAX)
+        i64::try_from(self.rows()).unwrap_or(i64::MAX)
+    }
+
+    fn rows(&self) -> usize {
+        (self.size + 1).min(BATCH)
     }
 
     pub(crate) fn after(&self) -> Option<P> {
@@ -71,22 +85,23 @@ impl<T, P: Clone> Scan<T, P> {
         position: impl Fn(&T) -> P,
         visible: impl Fn(&T) -> bool,
     ) -> bool {
-        let full_batch = rows.len() > self.size;
-        self.batches += 1;
+        let full_batch = rows.len() >= self.rows();
+        self.read += rows.len();
         for row in rows {
             let here = position(&row);
             if !visible(&row) {
                 self.after = Some(here);
                 continue;
             }
-            if self.items.len() == self.size {
+            if self.items.len() == self.size || self.bytes >= PAGE_BYTES {
                 return true;
             }
             self.after = Some(here);
+            self.bytes += row.weight();
             self.items.push(row);
         }
         self.ended = !full_batch;
-        self.ended || self.batches == BATCHES
+        self.ended || self.read >= READ_FOR_ONE * (self.size + 1)
     }
 
     /// The items, and where the next page begins if there may be one.
@@ -134,6 +149,12 @@ fn binding(actor: &Actor, list: &str) -> String {
 mod tests {
     use super::*;
 
+    impl Weight for u64 {
+        fn weight(&self) -> usize {
+            usize::try_from(*self).unwrap()
+        }
+    }
+
     /// Walks a list of numbers of which only multiples of `shown` are visible.
     fn walk(numbers: std::ops::Range<u64>, shown: u64, size: usize) -> Vec<Vec<u64>> {
         let mut pages = Vec::new();
@@ -142,7 +163,7 @@ mod tests {
             let mut scan = Scan::new(size, after);
             loop {
                 let from = scan.after().map_or(numbers.start, |last| last + 1);
-                let rows = (from..numbers.end).take(size + 1).collect();
+                let rows = (from..numbers.end).take(usize::try_from(scan.batch()).unwrap()).collect();
                 if scan.take(rows, |n| *n, |n| n.is_multiple_of(shown)) {
                     break;
                 }
@@ -161,6 +182,22 @@ mod tests {
         assert_eq!(walk(0..4, 1, 2), [[0, 1], [2, 3]]);
         assert_eq!(walk(0..5, 1, 2), [vec![0, 1], vec![2, 3], vec![4]]);
         assert_eq!(walk(0..0, 1, 2), [Vec::<u64>::new()]);
+    }
+
+    #[test]
+    fn a_long_page_is_read_in_batches() {
+        let pages = walk(0..120, 1, 110);
+        assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), [110, 10]);
+        assert_eq!(pages.concat(), (0..120).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_page_of_large_rows_ends_before_a_client_could_not_take_it() {
+        let heavy = 300 * 1024;
+        let pages = walk(heavy..heavy + 10, 1, 500);
+        assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), [4, 4, 2]);
+        let larger = 3 * 1024 * 1024;
+        assert_eq!(walk(larger..larger + 2, 1, 500), [[larger], [larger + 1]], "one row is always told");
     }
 
     #[test]

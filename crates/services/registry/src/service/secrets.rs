@@ -12,7 +12,7 @@ use super::Service;
 use super::access::{self, Actor};
 use super::change::Change;
 use super::events;
-use super::paging::{Asked, Page, Scan};
+use super::paging::{Asked, Page, Scan, Weight};
 use crate::domain::secret::{Secret, SecretRef, VALUE_LIMIT};
 use crate::errors::RegistryError;
 use crate::store::{audit, instances, secrets, servers};
@@ -113,13 +113,13 @@ impl Service {
         actor: &Actor,
         reference: &SecretRef,
     ) -> Result<(), RegistryError> {
-        let missing = RegistryError::NotFound { kind: KIND };
         let mut change = self.change(actor).await?;
-        let Some(secret) = secrets::get(change.conn(), reference).await? else { return Err(missing) };
+        let found = secrets::get(change.conn(), reference).await?;
+        let secret = found.ok_or(RegistryError::NotFound { kind: KIND })?;
         let resource = access::secret(&secret);
         match self.require(actor, Action::SecretDelete, &resource) {
             Err(RegistryError::Denied { .. }) if !self.may(actor, Action::SecretRead, &resource) => {
-                return Err(missing);
+                return Err(RegistryError::Hidden { kind: KIND });
             }
             decided => decided?,
         }
@@ -205,6 +205,12 @@ async fn tell_users_of(change: &mut Change<'_>, reference: &SecretRef) -> Result
         }
     }
     Ok(())
+}
+
+impl Weight for Secret {
+    fn weight(&self) -> usize {
+        self.reference.as_str().len()
+    }
 }
 
 fn target(reference: &SecretRef) -> String {

@@ -8,9 +8,10 @@ use super::Service;
 use super::access::{self, Actor};
 use super::change::{Change, Once};
 use super::events;
-use super::paging::{Asked, Page, Scan};
+use super::paging::{Asked, Page, Scan, Weight};
 use crate::convert;
 use crate::domain::json_spec::JsonSpec;
+use crate::domain::names::Visibility;
 use crate::domain::server::{Server, ServerDraft, ServerField, ServerInput};
 use crate::errors::RegistryError;
 use crate::store::servers::ServerPage;
@@ -82,9 +83,12 @@ impl Service {
             ServerKey::Id(id) => servers::get(session.conn(), *id).await?,
             ServerKey::Name(name) => servers::by_name(session.conn(), name).await?,
         };
-        found
-            .filter(|server| self.may(actor, Action::ServerRead, &access::server(server)))
-            .ok_or(RegistryError::NotFound { kind: KIND })
+        let server = found.ok_or(RegistryError::NotFound { kind: KIND })?;
+        if self.may(actor, Action::ServerRead, &access::server(&server)) {
+            Ok(server)
+        } else {
+            Err(RegistryError::Hidden { kind: KIND })
+        }
     }
 
     pub(crate) async fn list_servers(
@@ -118,7 +122,11 @@ impl Service {
         if server.revision != update.expected {
             return Err(RegistryError::Stale { kind: KIND, current: server.revision });
         }
+        let was_public = server.details.visibility == Visibility::Public;
         server.details = server.details.with(update.input, &update.fields)?;
+        if was_public && server.details.visibility == Visibility::Private {
+            self.leave_endpoints_of_others(&mut change, &server).await?;
+        }
         if update.fields.contains(&ServerField::EnvSchema) {
             for instance in instances::of_server(change.conn(), server.id).await? {
                 JsonSpec::parse(instance.details.json_spec, &server.details.env_schema).map_err(
@@ -151,17 +159,8 @@ impl Service {
         if expected != 0 && server.revision != expected {
             return Err(RegistryError::Stale { kind: KIND, current: server.revision });
         }
-        for mut endpoint in endpoints::containing(change.conn(), id).await? {
-            endpoint.details.members.retain(|member| member.server_id != id);
-            if endpoint.details.members.is_empty() {
-                self.remove_endpoint(&mut change, &endpoint).await?;
-                continue;
-            }
-            let before = endpoint.revision;
-            endpoint.updated_at = change.now();
-            endpoint.revision = change.revision();
-            endpoints::update(change.conn(), &endpoint, before).await?;
-            change.audit("endpoint.update", &super::endpoints::target(&endpoint)).await?;
+        for endpoint in endpoints::containing(change.conn(), id).await? {
+            self.remove_member(&mut change, endpoint, id).await?;
         }
         for instance in instances::of_server(change.conn(), id).await? {
             self.remove_instance(&mut change, &instance).await?;
@@ -171,6 +170,21 @@ impl Service {
         change.publish(&id.to_string(), events::server_deleted(&server)).await?;
         change.audit("server.delete", &target(&server)).await?;
         change.commit().await
+    }
+
+    /// Takes a server that is public no longer from behind the endpoints of others: who joined it because everybody
+    /// could may not go on giving it away, under the owner's credential, to whom the owner has not granted it.
+    async fn leave_endpoints_of_others(
+        &self,
+        change: &mut Change<'_>,
+        server: &Server,
+    ) -> Result<(), RegistryError> {
+        for endpoint in endpoints::containing(change.conn(), server.id).await? {
+            if endpoint.owner != server.owner {
+                self.remove_member(change, endpoint, server.id).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Reads a server that the actor may see, and requires the right to act on it.
@@ -196,7 +210,7 @@ impl Service {
         let resource = access::server(server);
         match self.require(actor, action, &resource) {
             Err(RegistryError::Denied { .. }) if !self.may(actor, Action::ServerRead, &resource) => {
-                Err(RegistryError::NotFound { kind: KIND })
+                Err(RegistryError::Hidden { kind: KIND })
             }
             decided => decided,
         }
@@ -209,6 +223,17 @@ impl Service {
         id: ServerId,
     ) -> Result<Server, RegistryError> {
         servers::get(session.conn(), id).await?.ok_or(RegistryError::NotFound { kind: KIND })
+    }
+}
+
+impl Weight for Server {
+    fn weight(&self) -> usize {
+        let details = &self.details;
+        let variables = details.env_schema.entries().iter().map(|entry| {
+            entry.name.len() + entry.description.len() + entry.default.as_ref().map_or(0, String::len)
+        });
+        let tags = details.tags.iter().map(String::len);
+        details.description.len() + details.version.len() + variables.chain(tags).sum::<usize>()
     }
 }
 

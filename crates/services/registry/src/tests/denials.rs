@@ -241,3 +241,43 @@ async fn who_may_see_but_not_change_is_told_so() {
     let delete = proto::DeleteServerRequest { id: server.id, expected_revision: 0 };
     refused(reader.servers.delete_server(delete).await, Code::PermissionDenied, "no_permission");
 }
+
+#[tokio::test]
+async fn an_attempt_at_what_somebody_else_hides_looks_like_nothing_and_is_recorded() {
+    let (mut fixture, made, mut stranger) = private_and_stranger().await;
+    let (server, instance, endpoint) = (made.server.unwrap(), made.instance.unwrap(), made.endpoint.unwrap());
+    let get = proto::GetServerRequest { name: server.name, ..Default::default() };
+    let hidden = stranger.servers.get_server(get).await.unwrap_err();
+    let get = proto::GetServerRequest { name: "nothing".to_owned(), ..Default::default() };
+    let missing = stranger.servers.get_server(get).await.unwrap_err();
+    assert_eq!((hidden.code(), hidden.message()), (missing.code(), missing.message()));
+    let delete = proto::DeleteServerRequest { id: server.id.clone(), expected_revision: 0 };
+    refused(stranger.servers.delete_server(delete).await, Code::NotFound, "not_found");
+    let get = proto::GetInstanceRequest { id: instance.id };
+    refused(stranger.instances.get_instance(get).await, Code::NotFound, "not_found");
+    let delete = proto::DeleteEndpointRequest { id: endpoint.id, expected_revision: 0 };
+    refused(stranger.endpoints.delete_endpoint(delete).await, Code::NotFound, "not_found");
+    let mut publisher = fixture.publisher();
+    let steal = proto::Endpoint {
+        name: "x".to_owned(),
+        members: vec![proto::EndpointMember { server_id: server.id, ..Default::default() }],
+        ..Default::default()
+    };
+    let steal = proto::CreateEndpointRequest { endpoint: Some(steal), request_id: String::new() };
+    refused(publisher.endpoints.create_endpoint(steal).await, Code::NotFound, "unknown_member");
+
+    let all = proto::ListAuditRequest { page_size: 500, ..Default::default() };
+    let records = fixture.admin().audit.list_audit(all).await.unwrap().into_inner().records;
+    let denied = records.iter().filter(|record| record.outcome == "denied");
+    let denied: Vec<_> = denied.map(|record| (record.action.as_str(), record.reason.as_str())).collect();
+    assert_eq!(
+        denied,
+        [
+            ("server.read", "not_found"),
+            ("server.delete", "not_found"),
+            ("instance.read", "not_found"),
+            ("endpoint.delete", "not_found"),
+            ("endpoint.create", "unknown_member"),
+        ]
+    );
+}

@@ -110,3 +110,54 @@ async fn an_endpoint_needs_members_and_a_name_that_is_free() {
     owner.endpoints.delete_endpoint(delete).await.unwrap();
     owner.endpoints.create_endpoint(create("one", proto::Names::Plain, vec![member(&one)])).await.unwrap();
 }
+
+#[tokio::test]
+async fn an_endpoint_that_would_not_fit_a_frame_of_the_catalogue_is_refused() {
+    let mut fixture = Fixture::new().await;
+    let mut owner = fixture.publisher();
+    let (one, two) = (owner.register("one").await, owner.register("two").await);
+    let choose = |server, count: usize| proto::EndpointMember {
+        tools: (0..count).map(|n| format!("{n:0>100}")).collect(),
+        ..member(server)
+    };
+    let both =
+        |count| create("both", proto::Names::Unspecified, vec![choose(&one, count), choose(&two, count)]);
+    refused(owner.endpoints.create_endpoint(both(700)).await, Code::InvalidArgument, "invalid_field");
+    let made = owner.endpoints.create_endpoint(both(600)).await.unwrap().into_inner().endpoint.unwrap();
+    let update = proto::UpdateEndpointRequest {
+        endpoint: Some(proto::Endpoint { id: made.id, ..both(700).endpoint.unwrap() }),
+        update_mask: Some(mask(&["members"])),
+        expected_revision: made.revision,
+    };
+    refused(owner.endpoints.update_endpoint(update).await, Code::InvalidArgument, "invalid_field");
+}
+
+#[tokio::test]
+async fn a_server_that_becomes_private_leaves_the_endpoints_of_others_and_stays_in_those_of_its_owner() {
+    let mut fixture = Fixture::new().await;
+    let (mut owner, mut other) = (fixture.publisher(), fixture.publisher());
+    let public = proto::RegisterServerRequest {
+        visibility: proto::Visibility::Public.into(),
+        ..registration("weather")
+    };
+    let weather = owner.servers.register_server(public).await.unwrap().into_inner();
+    let own = other.register("own").await;
+    for (name, members) in [("mixed", vec![member(&own), member(&weather)]), ("only", vec![member(&weather)])]
+    {
+        let request = create(name, proto::Names::Unspecified, members);
+        other.endpoints.create_endpoint(request).await.unwrap();
+    }
+    let server = weather.server.clone().unwrap();
+    let update = proto::UpdateServerRequest {
+        server: Some(proto::Server { visibility: proto::Visibility::Private.into(), ..server.clone() }),
+        update_mask: Some(mask(&["visibility"])),
+        expected_revision: server.revision,
+    };
+    owner.servers.update_server(update).await.unwrap();
+    let named = |name: &str| proto::GetEndpointRequest { name: name.to_owned(), ..Default::default() };
+    let mixed = other.endpoints.get_endpoint(named("mixed")).await.unwrap().into_inner().endpoint.unwrap();
+    assert_eq!(mixed.members.len(), 1);
+    assert_eq!(mixed.members[0].server_id, own.server.unwrap().id);
+    refused(other.endpoints.get_endpoint(named("only")).await, Code::NotFound, "not_found");
+    owner.endpoints.get_endpoint(named("weather")).await.unwrap();
+}

@@ -46,7 +46,9 @@ async fn s4_30_s4_42_a_probes_outcome_reaches_the_database_the_events_and_the_ap
     // Older than the last one: changes nothing.
     worker.observations.report_instance(report(&made, proto::InstanceStatus::Healthy, 5)).await.unwrap();
     assert_eq!(read(&mut owner, &made.id).await.status(), proto::InstanceStatus::Unhealthy);
-    worker.observations.report_instance(report(&made, proto::InstanceStatus::Healthy, 20)).await.unwrap();
+    let healthy = report(&made, proto::InstanceStatus::Healthy, 20);
+    let healthy = proto::ReportInstanceRequest { reason: String::new(), ..healthy };
+    worker.observations.report_instance(healthy).await.unwrap();
     let seen = read(&mut owner, &made.id).await;
     assert_eq!(
         (seen.status(), seen.status_reason.as_str(), seen.protocol_versions.len()),
@@ -170,4 +172,49 @@ async fn the_workers_resync_lists_every_instance_with_its_spec() {
     }
     names.sort();
     assert_eq!(names, ["server-0", "server-1", "server-2", "server-3", "server-4"]);
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_the_lists_of_a_healthy_instance_reaches_its_owner_and_goes_away() {
+    let mut fixture = Fixture::new().await;
+    let mut owner = fixture.publisher();
+    let mut worker = fixture.clients(As::Service("worker"));
+    let made = owner.register("weather").await.instance.unwrap();
+    let healthy = |reason: &str, second| proto::ReportInstanceRequest {
+        reason: reason.to_owned(),
+        ..report(&made, proto::InstanceStatus::Healthy, second)
+    };
+    for (second, reason) in [(1, "its lists cannot be read"), (2, "")] {
+        worker.observations.report_instance(healthy(reason, second)).await.unwrap();
+        let seen = read(&mut owner, &made.id).await;
+        assert_eq!((seen.status(), seen.status_reason.as_str()), (proto::InstanceStatus::Healthy, reason));
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_large_definitions_fits_what_a_client_takes() {
+    let mut fixture = Fixture::new().await;
+    let owner = fixture.person(&["publisher"], WRITE);
+    let mut worker = fixture.clients(As::Service("worker"));
+    let made = fixture.clients(owner.clone()).register("weather").await.server.unwrap();
+    let large = |n: u32| proto::Capability {
+        definition_json: format!(r#"{{"d":"{}"}}"#, "d".repeat(250 * 1024)),
+        ..tool(&format!("tool-{n:02}"))
+    };
+    let capabilities = (0..30).map(large).collect();
+    let request = proto::ReportCapabilitiesRequest { server_id: made.id, capabilities };
+    worker.observations.report_capabilities(request).await.unwrap();
+    let mut client = DiscoveryServiceClient::new(InterceptedService::new(fixture.routes.clone(), owner));
+    let (mut names, mut page_token) = (Vec::new(), String::new());
+    loop {
+        let request = proto::ListCapabilitiesRequest { page_size: 500, page_token, ..Default::default() };
+        let page = client.list_capabilities(request).await.unwrap().into_inner();
+        assert!(page.encoded_len() < 2 * 1024 * 1024);
+        names.extend(page.capabilities.into_iter().map(|found| found.name));
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(names, (0..30).map(|n| format!("tool-{n:02}")).collect::<Vec<_>>());
 }

@@ -15,12 +15,15 @@ use super::peer::{CallError, Peer, Voice};
 const COUNT_LIMIT: usize = 10_000;
 /// Most pages of one list.
 const PAGE_LIMIT: usize = 1_000;
-/// Most bytes of all definitions together; one report has to hold them.
+/// Most bytes of everything together; one report has to hold it.
 const TOTAL_LIMIT: usize = 24 * 1024 * 1024;
 /// Largest definition that the registry keeps.
 const DEFINITION_LIMIT: usize = 256 * 1024;
 /// Longest name or URI that the registry keeps.
 const NAME_LIMIT: usize = 2048;
+/// How much of a title and a description the registry keeps; the definition has the whole.
+const TITLE_LIMIT: usize = 512;
+const DESCRIPTION_LIMIT: usize = 4096;
 
 /// One of the lists that MCP has.
 #[derive(Debug, Clone, Copy)]
@@ -70,6 +73,16 @@ impl Listing {
             (None, None) => {}
         }
         Ok(listing)
+    }
+
+    /// Tells what the server's owner should know of it.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        (self.left_out > 0).then(|| {
+            format!(
+                "{} of the things that it lists are left out: they have no usable name, duplicate keys, or more than 256 KiB",
+                self.left_out
+            )
+        })
     }
 
     /// A number that differs when the listing does.
@@ -142,7 +155,9 @@ impl Listing {
         for item in items {
             match capability(item, list) {
                 Some(capability) => {
-                    self.size = self.size.saturating_add(capability.definition_json.len());
+                    let Capability { name, title, description, definition_json, .. } = &capability;
+                    let sent = name.len() + title.len() + description.len() + definition_json.len();
+                    self.size = self.size.saturating_add(sent);
                     self.capabilities.push(capability);
                 }
                 None => self.left_out += 1,
@@ -179,9 +194,15 @@ fn capability(item: &RawValue, list: List) -> Option<Capability> {
         server_id: String::new(),
         kind: list.kind.into(),
         name,
-        title: label.unwrap_or_default(),
-        description: text("description").unwrap_or_default(),
+        title: cut(label, TITLE_LIMIT),
+        description: cut(text("description"), DESCRIPTION_LIMIT),
         definition_json: item.get().to_owned(),
         seen_at: None,
     })
+}
+
+fn cut(text: Option<String>, limit: usize) -> String {
+    let mut text = text.unwrap_or_default();
+    text.truncate(text.floor_char_boundary(limit));
+    text
 }

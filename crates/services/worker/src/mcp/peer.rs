@@ -33,6 +33,10 @@ pub(crate) enum CallError {
     Slow,
     #[error("the server refused the credential with status {0}: check authentication.token of the instance")]
     Unauthorized(u16),
+    #[error(
+        "the server redirects (status {0}), which is not followed: register the address that it redirects to"
+    )]
+    Redirect(u16),
     #[error("the server answered with status {0}")]
     Status(u16),
     #[error("the server answered with JSON-RPC error {0}")]
@@ -224,7 +228,11 @@ fn introduce(headers: &mut HeaderMap, voice: Voice<'_>, method: &'static str) {
 }
 
 fn expect_success(status: StatusCode) -> Result<(), CallError> {
-    if status.is_success() { Ok(()) } else { Err(CallError::Status(status.as_u16())) }
+    match status {
+        status if status.is_success() => Ok(()),
+        status if status.is_redirection() => Err(CallError::Redirect(status.as_u16())),
+        status => Err(CallError::Status(status.as_u16())),
+    }
 }
 
 /// Reads a JSON or SSE answer; with an error status, the JSON-RPC error if there is one.
@@ -234,8 +242,7 @@ async fn read_result(
 ) -> Result<Box<RawValue>, CallError> {
     let status = answer.status();
     let kind = media_type(answer.headers());
-    if !status.is_success() {
-        let refused = CallError::Status(status.as_u16());
+    if let Err(refused) = expect_success(status) {
         let Ok(body) = collect(answer.into_body(), ERROR_LIMIT, deadline).await else { return Err(refused) };
         return match result_of(&body) {
             Err(error @ CallError::Rpc(_)) => Err(error),

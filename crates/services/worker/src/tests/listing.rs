@@ -20,6 +20,19 @@ fn what_the_registry_would_refuse_is_left_out_and_counted() {
     assert_eq!(take(&mut listing, &page), Ok(None));
     let names: Vec<&str> = listing.capabilities.iter().map(|found| found.name.as_str()).collect();
     assert_eq!((names, listing.left_out), (vec!["good"], 7));
+    assert!(listing.trouble().unwrap().starts_with("7 of the things that it lists are left out"));
+    assert_eq!(Listing::default().trouble(), None);
+}
+
+#[test]
+fn what_people_read_is_sent_as_far_as_the_registry_keeps_it() {
+    let mut listing = Listing::default();
+    let (title, description) = ("t".repeat(600), "\u{e9}".repeat(3000));
+    let page = format!(r#"{{"tools":[{{"name":"a","title":"{title}","description":"{description}"}}]}}"#);
+    take(&mut listing, &page).unwrap();
+    let sent = &listing.capabilities[0];
+    assert_eq!((sent.title.len(), sent.description.len()), (512, 4096));
+    assert!(sent.definition_json.contains(&title) && sent.definition_json.contains(&description));
 }
 
 #[test]

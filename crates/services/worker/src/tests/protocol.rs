@@ -5,7 +5,7 @@ use portico_proto_registry::CapabilityKind;
 use serde_json::json;
 
 use super::document::{instance, row, server, updated};
-use super::fixture::{Fixture, quick};
+use super::fixture::{Fixture, State, quick};
 use super::upstream::{Behaviour, RAW_TOOL, Upstream};
 
 fn everything() -> Vec<(CapabilityKind, String)> {
@@ -177,6 +177,10 @@ async fn an_answer_above_the_size_limit_is_not_taken_and_the_server_stays_health
     fixture.add(&row(1, 1, &upstream.document()));
     fixture.start(quick());
     upstream.until("listed again", |seen| seen.count("tools/list") > 1).await;
+    let told = |state: &State| state.report(1).map(|report| report.reason.clone()).unwrap_or_default();
+    fixture
+        .until("the owner can read it", |state| told(state).starts_with("its lists cannot be read: "))
+        .await;
     fixture.registry.with(|state| {
         assert!(state.is_healthy(1));
         assert_eq!(state.capability_reports, 0);
@@ -184,6 +188,20 @@ async fn an_answer_above_the_size_limit_is_not_taken_and_the_server_stays_health
     assert!(fixture.metric(r#"portico_worker_discoveries_total{outcome="failed"}"#) >= 1);
     upstream.behave(|behaviour| behaviour.padding = 0);
     fixture.until("capabilities", |state| state.capability_reports == 1).await;
+    fixture.until("the owner need not read it any more", |state| told(state).is_empty()).await;
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed_and_the_owner_is_told_what_to_register() {
+    let fixture = Fixture::new();
+    let behaviour = Behaviour { status: Some(308), ..Behaviour::default() };
+    let upstream = Upstream::start(behaviour, &fixture.tasks);
+    fixture.add(&row(1, 1, &upstream.document()));
+    fixture.start(quick());
+    fixture.until("unhealthy", |state| state.is_unhealthy(1)).await;
+    let reason = fixture.registry.with(|state| state.report(1).unwrap().reason.clone());
+    assert!(reason.contains("308") && reason.contains("register the address"), "{reason}");
     fixture.stop().await;
 }
 
