@@ -13,7 +13,8 @@
 //! Every key begins with `portico:{<deployment>:`. It has a time to live or a bound: topics and dead letters are
 //! streams of at most [`StreamSettings::capacity`] entries. All keys of one script are in one slot of Redis Cluster.
 //! Expiry, visibility timeouts, fences and shared buckets run by the server's clock, so those of the replicas may
-//! differ. An emptied Redis is taken for a new one: values, leases and events are gone, consumers, mailboxes and
+//! differ. One connection has to reach every key: a cluster of several masters, and a Sentinel, are refused
+//! ([`Coordination::unusable`]). An emptied Redis is taken for a new one: values, leases and events are gone, consumers, mailboxes and
 //! buckets go on.
 
 #[cfg(test)]
@@ -144,6 +145,15 @@ impl Coordination {
         match &self.backend {
             Backend::InProcess(_) => check.ready(),
             Backend::Redis(state) => state.server.watch_health(check, tasks),
+        }
+    }
+
+    /// Waits until the backend turns out to be one that waiting does not make better, such as a cluster of which one
+    /// connection reaches only a part, and returns why and what to do. Never ends otherwise.
+    pub async fn unusable(&self) -> String {
+        match &self.backend {
+            Backend::InProcess(_) => std::future::pending().await,
+            Backend::Redis(state) => state.server.unusable().await,
         }
     }
 

@@ -8,6 +8,7 @@ mod channels;
 mod dial;
 mod keeper;
 mod keys;
+mod kind;
 mod metrics;
 #[cfg(test)]
 mod tests;
@@ -67,6 +68,8 @@ enum State {
     Up(Connected),
     /// It cannot be made, for this reason.
     Down(Arc<str>),
+    /// It leads to a server that waiting does not make better, for this reason.
+    Unusable(Arc<str>),
 }
 
 #[derive(Clone, Debug)]
@@ -197,8 +200,10 @@ impl Server {
                 if std::mem::take(&mut again) {
                     continue;
                 }
-            } else if error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly) {
-                // Another server took over from this one: the name in the URL leads there by now, or soon.
+            } else if let ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::Moved) = error.kind()
+            {
+                // Another server took over from this one: the name in the URL leads there by now, or soon. Or it has
+                // taken over some of the slots: connecting anew tells.
                 self.lost(&connected);
             }
             return Err(operation.unavailable(error.to_string()));
@@ -211,7 +216,9 @@ impl Server {
         loop {
             match &*states.borrow_and_update() {
                 State::Up(connected) => return Ok(connected.clone()),
-                State::Down(reason) => return Err(operation.unavailable(&**reason)),
+                State::Down(reason) | State::Unusable(reason) => {
+                    return Err(operation.unavailable(&**reason));
+                }
                 State::Connecting => {}
             }
             if states.changed().await.is_err() {
@@ -270,6 +277,19 @@ impl Server {
         let _ = states.wait_for(|state| matches!(state, State::Up(_))).await;
     }
 
+    /// Waits until the server turns out to be one that waiting does not make better, and returns why.
+    pub(crate) async fn unusable(&self) -> String {
+        let mut states = self.inner.state.subscribe();
+        loop {
+            if let State::Unusable(reason) = &*states.borrow_and_update() {
+                return reason.to_string();
+            }
+            if states.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+
     /// Keeps a readiness check until Redis has answered for the first time. From then on the process does without
     /// it as well as it can, and being taken out of the balancer would help nobody.
     pub(crate) fn watch_health(&self, check: ReadinessCheck, tasks: &Tasks) {
@@ -281,6 +301,7 @@ impl Server {
                     State::Up(_) => return check.ready(),
                     State::Connecting => check.not_ready("connecting to Redis"),
                     State::Down(reason) => check.not_ready(format!("Redis cannot be reached: {reason}")),
+                    State::Unusable(reason) => check.not_ready(format!("Redis cannot be used: {reason}")),
                 }
                 tokio::select! {
                     () = shutdown.cancelled() => return,

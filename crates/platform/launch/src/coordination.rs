@@ -13,6 +13,11 @@ use crate::program::Ground;
 /// How long the start waits for Redis.
 const WAIT: Duration = Duration::from_secs(5);
 
+/// A start with it would be one with some keys only.
+#[derive(Debug, thiserror::Error)]
+#[error("setting `coordination.redis_url`: {0}")]
+struct UnusableRedis(String);
+
 /// The settings of coordination, checked.
 #[derive(Debug, Clone)]
 pub struct CoordinationPlan {
@@ -45,7 +50,7 @@ impl CoordinationPlan {
     /// Makes the handles, over a connection that is made in the background.
     ///
     /// The check `redis` holds once Redis was there, or was waited for long enough: without it a service is worse, not
-    /// useless, and one that was restarted meanwhile has to come back.
+    /// useless, and one that was restarted meanwhile has to come back. A Redis that can never do ends the start.
     pub fn connect(&self, keys: &KeyRing, ground: &Ground) -> Result<Coordination, SetupError> {
         let deps = CoordinationDeps {
             deployment_id: keys.deployment_id(),
@@ -58,15 +63,25 @@ impl CoordinationPlan {
         let (redis, check) = (Readiness::new(), ground.readiness.check("redis"));
         check.not_ready("waiting for Redis");
         coordination.watch_health(redis.check("redis"), &ground.tasks);
-        let shutdown = ground.tasks.shutdown_token();
-        ground.tasks.spawn_short("coordination.wait", async move {
-            let waited = shutdown.run_until_cancelled(tokio::time::timeout(WAIT, redis.ready())).await;
-            if let Some(Err(_)) = waited {
-                tracing::warn!(
+        let (found, shutdown) = (coordination.clone(), ground.tasks.shutdown_token());
+        ground.tasks.spawn("coordination.start", async move {
+            let waited = async {
+                tokio::select! {
+                    waited = tokio::time::timeout(WAIT, redis.ready()) => Ok(waited.is_ok()),
+                    why = found.unusable() => Err(UnusableRedis(why)),
+                }
+            };
+            match shutdown.run_until_cancelled(waited).await {
+                None => return Ok(()),
+                Some(Err(unusable)) => return Err(unusable),
+                Some(Ok(true)) => {}
+                Some(Ok(false)) => tracing::warn!(
                     "Redis cannot be reached: until it is, limits are local and sessions are not shared"
-                );
+                ),
             }
             check.ready();
+            shutdown.cancelled().await;
+            Ok(())
         });
         Ok(coordination)
     }

@@ -68,8 +68,12 @@ pub(crate) fn free_port() -> u16 {
     std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }
 
+/// The first one of the options may be a file with settings; it has to stand before all others.
 fn run(dir: &Path, port: u16, options: &[String]) -> Child {
+    let file = usize::from(options.first().is_some_and(|option| !option.starts_with("--")));
+    let (file, options) = options.split_at(file);
     Command::new("redis-server")
+        .args(file)
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
         .arg("--dir")
         .arg(dir)

@@ -9,6 +9,7 @@ use redis::{
 };
 use secrecy::ExposeSecret as _;
 
+use super::kind::{self, Unusable};
 use crate::{CoordinationSettings, SetupError};
 
 /// The longest that making a connection may take, with name look-up, TLS and authentication.
@@ -34,6 +35,8 @@ pub(super) enum DialError {
     Setup(#[from] SetupError),
     #[error("{0}")]
     Redis(#[from] redis::RedisError),
+    #[error(transparent)]
+    Unusable(#[from] Unusable),
 }
 
 impl Dialer {
@@ -60,7 +63,9 @@ impl Dialer {
                 push(info);
                 Ok::<_, redis::aio::SendError>(())
             });
-        Ok(self.client()?.get_multiplexed_async_connection_with_config(&config).await?)
+        let mut connection = self.client()?.get_multiplexed_async_connection_with_config(&config).await?;
+        kind::check(&mut connection).await?;
+        Ok(connection)
     }
 
     fn client(&self) -> Result<Client, SetupError> {

@@ -10,7 +10,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Connected, Server, State, dial::Dialer};
+use super::{
+    Connected, Server, State,
+    dial::{DialError, Dialer},
+};
 
 /// The first and the longest pause after a failed attempt.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -37,7 +40,7 @@ impl Keeper {
                 () = shutdown.cancelled() => break,
                 dialled = self.connect() => dialled,
             };
-            let reason = match dialled {
+            let error = match dialled {
                 Ok(connected) => {
                     self.went_up(connected.clone(), failures);
                     failures = 0;
@@ -58,9 +61,9 @@ impl Keeper {
                     }
                     continue;
                 }
-                Err(reason) => reason,
+                Err(error) => error,
             };
-            self.went_down(&reason, failures);
+            self.went_down(&error, failures);
             failures = failures.saturating_add(1);
             tokio::select! {
                 () = shutdown.cancelled() => break,
@@ -70,7 +73,7 @@ impl Keeper {
         self.server.ends();
     }
 
-    async fn connect(&self) -> Result<Connected, String> {
+    async fn connect(&self) -> Result<Connected, DialError> {
         let ended = Arc::new(Notify::new());
         let (channels, ring) = (Arc::clone(&self.server.inner.channels), Arc::clone(&ended));
         let lost = self.server.inner.metrics.lost_messages.clone();
@@ -81,10 +84,9 @@ impl Keeper {
             }
             _ => {}
         };
-        let mut connection =
-            self.dialer.dial(self.server.deadline(), push).await.map_err(|error| error.to_string())?;
+        let mut connection = self.dialer.dial(self.server.deadline(), push).await?;
         self.server.inner.channels.cut();
-        self.follow_channels(&mut connection).await?;
+        self.server.inner.channels.follow(&mut connection).await?;
         Ok(Connected { connection, ended })
     }
 
@@ -127,14 +129,19 @@ impl Keeper {
     }
 
     /// Logged once for each time that Redis is down, however long it takes.
-    fn went_down(&self, reason: &str, failures: u32) {
-        self.server.inner.state.send_replace(State::Down(reason.into()));
+    fn went_down(&self, error: &DialError, failures: u32) {
+        let reason = error.to_string();
+        let unusable = matches!(error, DialError::Unusable(_));
         if failures == 0 {
+            let what = if unusable { "Redis cannot be used" } else { "Redis cannot be reached" };
             tracing::error!(
                 redis.reason = reason,
-                "Redis cannot be reached: rate limits are local, sessions and events wait until it is back"
+                "{what}: rate limits are local, sessions and events wait until it is back"
             );
         }
+        let reason = reason.into();
+        let state = if unusable { State::Unusable(reason) } else { State::Down(reason) };
+        self.server.inner.state.send_replace(state);
     }
 
     /// Doubles from the first pause to the longest, between a half and the whole of it at random: replicas that

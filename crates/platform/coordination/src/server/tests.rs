@@ -196,6 +196,66 @@ async fn exercise(replica: &Replica) {
     assert_eq!(replica.metric("portico_coordination_failures_total{capability=\"rate_limit\"}"), 0);
 }
 
+/// Starts a server in cluster mode, and says where its bus is; that port is found as its own is.
+async fn cluster_node() -> Option<(OwnServer, String)> {
+    let bus = free_port().to_string();
+    let options = |_: &Path| ["--cluster-enabled", "yes", "--cluster-port", &bus].map(str::to_owned).into();
+    Some((OwnServer::start_with(options).await?, bus))
+}
+
+async fn the_cluster_is_whole(seen_from: &Replica) {
+    eventually("the cluster is whole", async || {
+        let info: String = redis::from_redis_value(seen_from.command(&["CLUSTER", "INFO"]).await).unwrap();
+        info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:2")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_cluster_of_several_masters_is_refused_with_what_to_do() {
+    let (Some((one, _)), Some((two, bus))) = (cluster_node().await, cluster_node().await) else { return };
+    // One that was alone when it was connected to, and one that is met as a part of the whole.
+    let early = Replica::with(one.url(), "d", impatient());
+    let map = early.coordination.ttl_map("m");
+    early.is_up().await;
+    let other = Replica::with(two.url(), "d", impatient());
+    early.command(&["CLUSTER", "ADDSLOTSRANGE", "0", "8191"]).await;
+    other.command(&["CLUSTER", "ADDSLOTSRANGE", "8192", "16383"]).await;
+    let port = two.url().rsplit_once(':').unwrap().1;
+    early.command(&["CLUSTER", "MEET", "127.0.0.1", port, &bus]).await;
+    the_cluster_is_whole(&early).await;
+    the_cluster_is_whole(&other).await;
+    let late = Replica::strict(two.url(), "d");
+    let readiness = Readiness::new();
+    late.coordination.watch_health(readiness.check("redis"), &late.tasks);
+    let why = timeout(PATIENCE, late.coordination.unusable()).await.unwrap();
+    assert!(
+        why.contains("2 masters") && why.contains("give the URL of a Redis without cluster mode"),
+        "{why}"
+    );
+    assert!(readiness.snapshot()[0].reason.as_ref().unwrap().starts_with("Redis cannot be used"));
+    eventually("the early one meets a key of the other node, and says the same", async || {
+        for n in 0..20 {
+            drop(map.get(&n.to_string()).await);
+        }
+        matches!(map.get("k").await, Err(error) if error.to_string().contains("2 masters"))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_sentinel_is_refused_with_what_to_do() {
+    let sentinel = |dir: &Path| {
+        let file = dir.join("sentinel.conf");
+        std::fs::write(&file, "").unwrap();
+        vec![file.to_str().unwrap().to_owned(), "--sentinel".to_owned()]
+    };
+    let Some(server) = OwnServer::start_with(sentinel).await else { return };
+    let replica = Replica::strict(server.url(), "d");
+    let why = timeout(PATIENCE, replica.coordination.unusable()).await.unwrap();
+    assert!(why.contains("Sentinel") && why.contains("give an address"), "{why}");
+}
+
 /// A server in cluster mode refuses a script whose keys are in different slots, or that uses a key it did not declare.
 #[tokio::test]
 async fn every_script_keeps_to_one_slot() {
