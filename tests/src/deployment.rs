@@ -7,7 +7,7 @@ mod replicas;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use portico::dev::{Dev, DevSettings};
 use portico_proto_registry::{AuditRecord, ListAuditRequest, RegisterServerRequest, Visibility};
@@ -297,14 +297,20 @@ impl Deployment {
         self.api().await.servers().register_server(request).await.expect("a registered server");
     }
 
-    /// Waits until every replica serves the endpoint, which it has to within 2 s.
+    /// Waits until every replica serves the endpoint.
     pub async fn usable(&self, name: &str) -> Caller {
-        let limit = Duration::from_secs(2);
+        self.usable_within(DEADLINE, name).await
+    }
+
+    /// The same, for a scenario about how long that takes.
+    pub async fn usable_within(&self, limit: Duration, name: &str) -> Caller {
+        let begin = Instant::now();
+        let limit = || limit.saturating_sub(begin.elapsed());
         let gateways = self.replicas("gateway");
         for gateway in &gateways {
             let probe = self.caller_at(gateway, name);
             let serves = async || (probe.post("{}").await.status != 404).then_some(());
-            eventually(limit, "a registered endpoint serves", serves).await;
+            eventually(limit(), "a registered endpoint serves", serves).await;
         }
         // The authorization server learns of it by the same feed.
         let resource = self.resource(name);
@@ -315,13 +321,13 @@ impl Deployment {
                     platform::token_answer(&self.http, &server, &self.ready, (&resource, "mcp")).await;
                 (answer.status == 200).then(|| answer.json()["access_token"].as_str().unwrap().to_owned())
             };
-            token = eventually(limit, "a token for a registered endpoint", known).await;
+            token = eventually(limit(), "a token for a registered endpoint", known).await;
         }
         let open = initialize(SESSION_ERA, &serde_json::json!({}));
         for gateway in &gateways {
             let agent = self.caller_at(gateway, name).token(&token);
             let routable = async || (agent.post(open.clone()).await.status != 503).then_some(());
-            eventually(limit, "a registered instance is routable", routable).await;
+            eventually(limit(), "a registered instance is routable", routable).await;
         }
         Caller::new(self.http.clone(), resource, &token)
     }
@@ -330,7 +336,7 @@ impl Deployment {
     pub async fn record(&self, correlation: &str) -> AuditRecord {
         let api = self.api().await;
         let ask = async || self.records(&api, correlation).await.into_iter().next();
-        eventually(Duration::from_secs(10), "the audit record of a call", ask).await
+        eventually(DEADLINE, "the audit record of a call", ask).await
     }
 
     pub async fn records(&self, api: &Api, correlation: &str) -> Vec<AuditRecord> {

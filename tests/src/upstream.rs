@@ -6,7 +6,6 @@ mod replies;
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use ::http::{HeaderMap, Method, StatusCode};
 use axum::Router;
@@ -14,13 +13,14 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
+use portico_transport::ReservedAddress;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::eventually;
+use crate::{DEADLINE, eventually};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Era {
@@ -79,10 +79,11 @@ struct Server {
 
 #[derive(Debug)]
 pub struct Upstream {
-    address: SocketAddr,
+    /// Nobody else is given its port while it is away.
+    reserved: ReservedAddress,
     server: Arc<Server>,
     /// Ends with the fixture.
-    _serving: JoinSet<()>,
+    serving: JoinSet<()>,
 }
 
 /// What stands in a stream: an event, or its violent end.
@@ -90,10 +91,14 @@ type Frame = Result<Bytes, std::io::Error>;
 
 impl Upstream {
     pub async fn start(era: Era) -> Self {
-        Self::start_at("127.0.0.1:0".parse().unwrap(), era).await
+        let mut upstream = Self::away(era);
+        upstream.come_back().await;
+        upstream
     }
 
-    pub async fn start_at(address: SocketAddr, era: Era) -> Self {
+    /// One that does not listen yet.
+    #[must_use]
+    pub fn away(era: Era) -> Self {
         let server = Arc::new(Server {
             era,
             mood: Mutex::default(),
@@ -107,22 +112,30 @@ impl Upstream {
             news: broadcast::channel(64).0,
             dropped: Arc::new(Semaphore::new(0)),
         });
-        let listener = TcpListener::bind(address).await.expect("a port");
-        let address = listener.local_addr().unwrap();
-        let app = Router::new().fallback(serve).with_state(Arc::clone(&server));
-        let mut serving = JoinSet::new();
-        serving.spawn(async move { axum::serve(listener, app).await.expect("an upstream serves") });
-        Self { address, server, _serving: serving }
+        let reserved = ReservedAddress::reserve("127.0.0.1:0".parse().unwrap()).expect("a port");
+        Self { reserved, server, serving: JoinSet::new() }
+    }
+
+    /// Closes its port and its idle connections, as if its process had ended.
+    pub async fn go_away(&mut self) {
+        self.serving.shutdown().await;
+    }
+
+    /// Listens again, at the same address.
+    pub async fn come_back(&mut self) {
+        let listener = TcpListener::bind(self.address()).await.expect("a port that is reserved");
+        let app = Router::new().fallback(serve).with_state(Arc::clone(&self.server));
+        self.serving.spawn(async move { axum::serve(listener, app).await.expect("an upstream serves") });
     }
 
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}/mcp", self.address)
+        format!("http://{}/mcp", self.address())
     }
 
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.reserved.local_addr()
     }
 
     /// Everything that came since the last [`Self::forget`].
@@ -171,19 +184,18 @@ impl Upstream {
     pub async fn tell(&self, method: &str, params: &Value) {
         let message = json!({ "jsonrpc": "2.0", "method": method, "params": params });
         let told = async || self.server.news.send(message.clone()).ok();
-        eventually(Duration::from_secs(10), "a standing stream", told).await;
+        eventually(DEADLINE, "a standing stream", told).await;
     }
 
     /// Waits until a JSON-RPC method has come.
     pub async fn got(&self, method: &str) -> Seen {
         let came = async || self.seen().into_iter().find(|seen| seen.rpc() == method);
-        eventually(Duration::from_secs(10), method, came).await
+        eventually(DEADLINE, method, came).await
     }
 
     /// Waits until the reader of a stream has gone.
     pub async fn reader_left(&self) {
-        let left =
-            crate::within(Duration::from_secs(10), "a reader leaves", self.server.dropped.acquire()).await;
+        let left = crate::within(DEADLINE, "a reader leaves", self.server.dropped.acquire()).await;
         left.unwrap().forget();
     }
 }

@@ -1,8 +1,10 @@
 //! `portico` as a process.
 
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::Command;
@@ -10,12 +12,17 @@ use tokio::process::Command;
 use super::Plan;
 use crate::{DEADLINE, eventually, within};
 
+/// How long a verb of the command line may take: some wait as long as they are told to.
+const PATIENCE: Duration = Duration::from_mins(1);
+
 /// A `portico dev`. It is killed when it is dropped.
 #[derive(Debug)]
 pub struct Child {
     process: Mutex<Option<tokio::process::Child>>,
     id: u32,
     log: PathBuf,
+    /// Where its own output begins: all processes of a plan write to one log.
+    begin: u64,
     ready_file: PathBuf,
 }
 
@@ -47,6 +54,7 @@ impl Child {
         let _ = std::fs::remove_file(&ready_file);
         let log = plan.data.path().join("log");
         let output = std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
+        let begin = output.metadata().unwrap().len();
         let mut command = portico();
         command
             .args(["dev", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data-dir"])
@@ -62,7 +70,7 @@ impl Child {
         }
         let process = command.spawn().expect("portico starts");
         let id = process.id().unwrap();
-        Self { process: Mutex::new(Some(process)), id, log, ready_file }
+        Self { process: Mutex::new(Some(process)), id, log, begin, ready_file }
     }
 
     #[must_use]
@@ -73,7 +81,22 @@ impl Child {
     /// Everything that it has written so far.
     #[must_use]
     pub fn output(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
+        let mut log = std::fs::File::open(&self.log).unwrap();
+        log.seek(SeekFrom::Start(self.begin)).unwrap();
+        let mut output = Vec::new();
+        log.read_to_end(&mut output).unwrap();
+        String::from_utf8_lossy(&output).into_owned()
+    }
+
+    /// How long its threads have stood ready while others had the processors: what a busy machine adds to all that it does.
+    #[must_use]
+    pub fn kept_waiting(&self) -> Duration {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.id)).unwrap();
+        let waits = threads.filter_map(|thread| {
+            let times = std::fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+            times.split_whitespace().nth(1)?.parse::<u64>().ok()
+        });
+        Duration::from_nanos(waits.sum())
     }
 
     pub fn signal(&self, name: &str) {
@@ -122,9 +145,14 @@ impl Home {
 
     /// Runs `portico login`; `browser` is given the address that it prints and comes back when the person is done.
     pub async fn login(&self, origin: &str, browser: impl AsyncFnOnce(String)) -> Exit {
+        self.sign_in(&["login", origin, "--no-browser"], browser).await
+    }
+
+    /// Runs a command that has the person sign in.
+    pub async fn sign_in(&self, arguments: &[&str], browser: impl AsyncFnOnce(String)) -> Exit {
         let mut login = self.portico();
         login
-            .args(["login", origin, "--no-browser"])
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -145,7 +173,7 @@ impl Home {
         while let Ok(Some(line)) = printed.next_line().await {
             output += &line;
         }
-        let status = within(DEADLINE, "the end of portico login", process.wait()).await.unwrap();
+        let status = within(DEADLINE, "the end of the sign-in", process.wait()).await.unwrap();
         Exit { code: status.code(), output }
     }
 
@@ -167,7 +195,7 @@ pub async fn unread(arguments: &[&str]) -> Exit {
     drop(reader);
     let process =
         portico().args(arguments).stdout(closed).stderr(Stdio::piped()).spawn().expect("portico starts");
-    let ended = within(DEADLINE, "a command", process.wait_with_output()).await.unwrap();
+    let ended = within(PATIENCE, "a command", process.wait_with_output()).await.unwrap();
     Exit { code: ended.status.code(), output: String::from_utf8_lossy(&ended.stderr).into_owned() }
 }
 
@@ -187,6 +215,6 @@ async fn run(mut portico: Command, arguments: &[&str], input: &str) -> Exit {
         out.and(err).unwrap();
         process.wait().await.unwrap()
     };
-    let status = within(DEADLINE, "a command", run).await;
+    let status = within(PATIENCE, "a command", run).await;
     Exit { code: status.code(), output: output + &errors }
 }

@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use ::http::HeaderMap;
 use ::http::header::{CONTENT_TYPE, HOST, HeaderValue};
@@ -14,14 +13,12 @@ use serde::Deserialize;
 
 use super::Ready;
 use crate::api::Api;
-use crate::eventually;
 use crate::http::{Http, form};
+use crate::{DEADLINE, eventually};
 
 /// The server that a new deployment has.
 const DEMO: &str = "demo";
 const PAGE: i32 = 500;
-/// How long what was removed may stay known somewhere.
-const FORGET: Duration = Duration::from_secs(10);
 
 /// What `local.py` remembers.
 #[derive(Debug, Deserialize)]
@@ -113,7 +110,7 @@ impl Platform {
                     let answer = http.send(::http::Method::POST, &url, &host, "{}").await;
                     (answer.status == 404).then_some(())
                 };
-                eventually(FORGET, "a removed endpoint is gone", forgotten).await;
+                eventually(DEADLINE, "a removed endpoint is gone", forgotten).await;
             }
             for server in self.replicas("auth-server", "listen") {
                 let resource = format!("{}{name}/mcp", ready.origin);
@@ -121,7 +118,7 @@ impl Platform {
                     let answer = token_answer(&http, &server, &ready, (&resource, "mcp")).await;
                     (answer.status == 400).then_some(())
                 };
-                eventually(FORGET, "a removed endpoint has no tokens", forgotten).await;
+                eventually(DEADLINE, "a removed endpoint has no tokens", forgotten).await;
             }
         }
     }

@@ -1,13 +1,12 @@
 //! What was acknowledged survives; what runs on its own memory survives the loss of the others.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use acceptance::deployment::{Deployment, Own, Plan};
-use acceptance::eventually;
 use acceptance::mcp::{Caller, Session, Stateless};
 use acceptance::oauth::Person;
 use acceptance::upstream::{Era, Upstream};
+use acceptance::{DEADLINE, eventually};
 use portico_proto_registry::ListAuditRequest;
 use serde_json::{Value, json};
 
@@ -46,7 +45,7 @@ async fn kill_and_restart_keep_everything_durable_and_no_audit_record_is_missing
         let found: BTreeSet<_> = records.into_iter().map(|record| record.correlation_id).collect();
         correlations.is_subset(&found).then_some(())
     };
-    eventually(Duration::from_secs(10), "every record", missing).await;
+    eventually(DEADLINE, "every record", missing).await;
     // Servers, secrets, grants and people are there; the port has changed, so agents sign in anew.
     let agent = deployment.usable("old").await;
     let session_id = session.id();

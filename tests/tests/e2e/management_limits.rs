@@ -88,7 +88,7 @@ async fn a_flood_of_denied_calls_is_refused_and_leaves_few_records_that_add_up()
     let mut plan = Plan::new().own(Own::Limits);
     for service in ["registry", "auth_server"] {
         for (limit, value) in
-            [("principal_per_minute", "600"), ("principal_burst", "200"), ("denial_records_per_minute", "10")]
+            [("principal_per_minute", "60"), ("principal_burst", "200"), ("denial_records_per_minute", "10")]
         {
             plan = plan.set(&format!("{service}.limits.{limit}"), value);
         }

@@ -4,11 +4,10 @@
 use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use acceptance::api::Api;
 use acceptance::deployment::{Deployment, Platform, command};
-use acceptance::eventually;
+use acceptance::{DEADLINE, eventually};
 use portico_proto_auth as auth;
 use portico_proto_registry as registry;
 use portico_transport::{ClientTls, Link, PeerIdentity, ServiceAddress, TlsFiles, reason_of};
@@ -47,7 +46,7 @@ async fn is_recorded(api: &Api, service: &str, record: (&str, &str, &str)) {
     let (principal, target, reason) = record;
     let wanted = (principal.to_owned(), target.to_owned(), reason.to_owned());
     let found = async || recorded(api, service).await.contains(&wanted).then_some(());
-    eventually(Duration::from_secs(10), &format!("{service} records {wanted:?}"), found).await;
+    eventually(DEADLINE, &format!("{service} records {wanted:?}"), found).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -131,7 +130,7 @@ fn nameless(platform: &Platform, service: &str) {
     let connection = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
     let address = ("127.0.0.1", platform.port(&format!("{service}-1.internal")));
     let socket = std::net::TcpStream::connect(address).unwrap();
-    socket.set_read_timeout(Some(acceptance::DEADLINE)).unwrap();
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
     let mut stream = rustls::StreamOwned::new(connection, socket);
     let outcome =
         stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").and_then(|()| stream.read(&mut [0; 64]));

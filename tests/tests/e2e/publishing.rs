@@ -1,16 +1,17 @@
 //! A service owner publishes a server; agents reach it at once, and not a moment longer than it is there.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use acceptance::deployment::{Deployment, register_request, url_spec};
-use acceptance::eventually;
 use acceptance::mcp::{Session, Stateless};
 use acceptance::upstream::{Era, Upstream};
+use acceptance::{DEADLINE, eventually};
 use portico_proto_registry as registry;
 use portico_transport::reason_of;
 use serde_json::json;
 use tonic::Code;
 
+/// Within this time a change of what is registered acts.
 const LIMIT: Duration = Duration::from_secs(2);
 
 async fn gone(deployment: &Deployment, name: &str) {
@@ -34,10 +35,8 @@ async fn s1_04_a_server_registered_by_the_command_line_is_usable_and_after_delet
     let register = deployment.cli(&["server", "register", "notes", "--url", &upstream.url()]).await;
     assert_eq!(register.code, Some(0), "{}", register.output);
     assert!(register.output.contains(&deployment.resource("notes")), "{}", register.output);
-    let begin = Instant::now();
-    let agent = deployment.usable("notes").await;
+    let agent = deployment.usable_within(LIMIT, "notes").await;
     let result = Session::open(&agent).await.call("echo", &json!({ "a": 1 })).await;
-    assert!(begin.elapsed() < LIMIT, "{:?}", begin.elapsed());
     assert_eq!(result["structuredContent"], json!({ "a": 1 }));
     let listed = deployment.cli(&["--json", "server", "list"]).await;
     assert!(listed.output.contains("\"notes\""), "{}", listed.output);
@@ -56,7 +55,7 @@ async fn s2_09_a_server_registered_by_grpc_is_usable_and_after_deletion_404_with
     let answer = api.servers().register_server(request).await.unwrap().into_inner();
     let (server, endpoint) = (answer.server.unwrap(), answer.endpoint.unwrap());
     assert_eq!(endpoint.url, deployment.resource("notes"));
-    let agent = deployment.usable("notes").await;
+    let agent = deployment.usable_within(LIMIT, "notes").await;
     let result = Stateless::new(&agent).call("echo", &json!({ "a": 1 })).await;
     assert_eq!(result["structuredContent"], json!({ "a": 1 }));
     let stale =
@@ -90,14 +89,14 @@ async fn s4_44_servers_and_instances_are_created_read_changed_and_deleted_over_t
         Session::open(&agent).await.call("echo", &json!({})).await;
         (second.calls() > 0).then_some(())
     };
-    eventually(LIMIT, "the new address is called", reaches).await;
+    eventually(DEADLINE, "the new address is called", reaches).await;
     // Out of service, and back.
     for (verb, status) in [("--disable", false), ("--enable", true)] {
         let update = deployment.cli(&["server", "update", "notes", verb]).await;
         assert_eq!(update.code, Some(0), "{}", update.output);
         let open = acceptance::mcp::initialize("2025-11-25", &json!({}));
         let acts = async || ((agent.post(open.clone()).await.status == 200) == status).then_some(());
-        eventually(LIMIT, verb, acts).await;
+        eventually(DEADLINE, verb, acts).await;
     }
     deployment.stop().await;
 }
@@ -120,14 +119,14 @@ async fn s1_05_s1_07_s4_27_s4_30_the_worker_finds_tools_and_reports_health() {
         let found = api.discovery().list_capabilities(list).await.unwrap().into_inner().capabilities;
         (found.len() >= 13).then_some(found)
     };
-    let tools = eventually(Duration::from_secs(10), "all tools of all pages", found).await;
+    let tools = eventually(DEADLINE, "all tools of all pages", found).await;
     assert!(tools.iter().any(|tool| tool.name == "echo" && tool.definition_json.contains("inputSchema")));
     let healthy = async || {
         let list = registry::ListInstancesRequest { server_id: server.id.clone(), ..Default::default() };
         let instances = api.instances().list_instances(list).await.unwrap().into_inner().instances;
         (instances[0].status() == registry::InstanceStatus::Healthy).then(|| instances[0].clone())
     };
-    let instance = eventually(Duration::from_secs(10), "a healthy instance", healthy).await;
+    let instance = eventually(DEADLINE, "a healthy instance", healthy).await;
     assert!(instance.checked_at.is_some(), "{instance:?}");
     deployment.stop().await;
 }

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use acceptance::deployment::{Deployment, Exit, Own, Plan, command};
-use acceptance::eventually;
 use acceptance::mcp::{Caller, Session, Stateless};
 use acceptance::oauth::Person;
 use acceptance::upstream::{Era, Upstream};
+use acceptance::{DEADLINE, eventually};
 use serde_json::{Value, json};
 
 fn done(exit: &Exit) -> &str {
@@ -104,7 +104,7 @@ async fn s0_29_rotating_the_key_ring_under_load_fails_no_call_and_loses_nothing(
         let opens = keys.iter().filter(|key| key["state"] == "opens" || key["state"] == "lost");
         (opens.count() == 0).then_some(())
     };
-    eventually(Duration::from_secs(20), "the key that was removed is forgotten", known).await;
+    eventually(DEADLINE, "the key that was removed is forgotten", known).await;
     assert_works(&deployment, &upstream, &password).await;
     // Also what is on disk opens: nothing needs the key that is gone.
     let deployment = deployment.stop().await.start().await;

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use acceptance::api::Api;
 use acceptance::deployment::Deployment;
-use acceptance::eventually;
 use acceptance::mcp::Stateless;
 use acceptance::oauth::Person;
 use acceptance::upstream::{Era, Upstream};
+use acceptance::{DEADLINE, eventually};
 use portico_proto_auth as auth;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -116,7 +116,7 @@ async fn prepare(deployment: &Deployment, api: &Api, number: usize) -> Trial {
     for gateway in deployment.replicas("gateway") {
         let agent = Stateless::new(&deployment.caller_at(&gateway, "notes").token(&token));
         let serves = async || allowed(&agent).await.then_some(());
-        eventually(LIMIT, "a grant acts", serves).await;
+        eventually(DEADLINE, "a grant acts", serves).await;
         agents.push(agent);
     }
     Trial { agents, end }

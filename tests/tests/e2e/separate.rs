@@ -4,7 +4,6 @@
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
-use std::time::Duration;
 
 use acceptance::deployment::{Deployment, Platform};
 use acceptance::mcp::{Session, Stateless};
@@ -12,6 +11,7 @@ use acceptance::upstream::{Era, Upstream};
 use acceptance::{DEADLINE, eventually};
 use portico_proto_auth as auth;
 use portico_proto_registry as registry;
+use portico_transport::ReservedAddress;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde_json::json;
@@ -200,7 +200,9 @@ async fn s3_01_s1_02_a_gateway_ends_tls_by_itself_where_it_is_told_to() {
     let deployment = Deployment::start().await;
     let platform = deployment.platform().expect("a platform: PORTICO_TEST_DEPLOYMENT=platform");
     let directory = tempfile::tempdir().unwrap();
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    // Nobody else is given it before the gateway has it.
+    let reserved = ReservedAddress::reserve("127.0.0.1:0".parse().unwrap()).unwrap();
+    let port = reserved.local_addr().port();
     let certs = platform.directory().join("certs");
     let mut gateway = Command::new(platform.program("gateway"))
         .arg("--config")
@@ -271,6 +273,6 @@ async fn s2_11_two_instances_of_a_stateless_server_share_the_calls() {
         agent.call("echo", &json!({})).await;
         (first.calls() > 5 && second.calls() > 5).then_some(())
     };
-    eventually(Duration::from_secs(10), "both instances are called", shared).await;
+    eventually(DEADLINE, "both instances are called", shared).await;
     deployment.stop().await;
 }

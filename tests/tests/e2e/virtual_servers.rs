@@ -1,11 +1,9 @@
 //! One route, several servers.
 
-use std::time::Duration;
-
 use acceptance::deployment::Deployment;
-use acceptance::eventually;
 use acceptance::mcp::{Caller, Session, Stateless};
 use acceptance::upstream::{Era, Upstream};
+use acceptance::{DEADLINE, eventually};
 use serde_json::{Value, json};
 
 /// A virtual server of two session-era servers.
@@ -61,8 +59,8 @@ async fn s3_17_s2_08_prefixed_names_lead_to_their_server() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn s3_47_a_dead_member_never_hides_the_others() {
-    let (deployment, [left, right], agent) = stage("prefixed").await;
-    drop(left);
+    let (deployment, [mut left, right], agent) = stage("prefixed").await;
+    left.go_away().await;
     let session = Session::open(&agent).await;
     let (names, meta) = names(&session).await;
     assert!(names.contains(&"right__echo".to_owned()), "{names:?}");
@@ -92,7 +90,7 @@ async fn a_collision_under_plain_names_is_refused_with_the_names() {
         }
         Some(created)
     };
-    let refused = eventually(Duration::from_secs(10), "the collision is noticed", refused).await;
+    let refused = eventually(DEADLINE, "the collision is noticed", refused).await;
     assert!(refused.output.contains("echo"), "{}", refused.output);
     deployment.stop().await;
 }
@@ -109,7 +107,7 @@ async fn s1_01_the_root_offers_everything_that_the_caller_may_use_and_leaves_out
         let (names, meta) = names(&session).await;
         names.contains(&"old__echo".to_owned()).then_some((session, names, meta))
     };
-    let (session, names, _) = eventually(Duration::from_secs(5), "the root lists the server", lists).await;
+    let (session, names, _) = eventually(DEADLINE, "the root lists the server", lists).await;
     assert!(names.iter().any(|name| name.starts_with("demo__")), "{names:?}");
     assert!(names.iter().all(|name| !name.starts_with("new__")), "{names:?}");
     session.call("old__echo", &json!({})).await;
