@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
@@ -218,6 +220,30 @@ impl OutboundClient {
         match tokio::time::timeout(first_byte, self.client.request(request)).await {
             Ok(answer) => answer.map_err(OutboundError::new),
             Err(_) => Err(OutboundError::FirstByteTimeout),
+        }
+    }
+
+    /// Sends a request that could go elsewhere as well: without a connection within `connection` it is given up unsent.
+    ///
+    /// With one it has until `first_byte`, as in [`request`](Self::request).
+    pub async fn request_if_connected(
+        &self,
+        mut request: Request<Body>,
+        connection: Duration,
+        first_byte: Duration,
+    ) -> Result<Response<Incoming>, OutboundError> {
+        // Known from the moment at which the request is put on a connection, and not before.
+        let connected = capture_connection(&mut request);
+        let is_unsent = || connected.connection_metadata().is_none();
+        let mut answer = pin!(self.request(request, first_byte));
+        let answered = match tokio::time::timeout(connection, &mut answer).await {
+            Ok(answered) => answered,
+            Err(_) if is_unsent() => return Err(OutboundError::ConnectTimeout),
+            Err(_) => answer.await,
+        };
+        match answered {
+            Err(OutboundError::FirstByteTimeout) if is_unsent() => Err(OutboundError::ConnectTimeout),
+            answered => answered,
         }
     }
 }

@@ -239,11 +239,15 @@ impl Liveness {
         self.kind != StreamKind::Call
     }
 
-    /// A call that was begun may end after its token has expired; nothing goes on after a revocation.
+    /// A call that was begun may end after its token has expired, so it does not matter to it either whether the clocks
+    /// tell the time; nothing goes on after a revocation.
     pub(crate) fn may_go_on(&self) -> bool {
         let valid = match self.engine.verifier.check_again(&self.agent.principal) {
             Ok(()) => true,
-            Err(rejected) => rejected == TokenRejected::EXPIRED && !self.is_standing(),
+            Err(rejected) => {
+                [TokenRejected::EXPIRED, TokenRejected::CLOCKS_DIFFER].contains(&rejected)
+                    && !self.is_standing()
+            }
         };
         valid && self.place_holds()
     }

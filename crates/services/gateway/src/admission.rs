@@ -9,18 +9,24 @@ pub(crate) use cors::{expose, preflight};
 pub(crate) use origin::OriginGuard;
 
 use http::HeaderMap;
-use http::header::{ACCEPT, CONTENT_TYPE};
+use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE};
 
 use crate::refusal::{Reason, Refusal};
 
-/// Refuses a POST whose body is not said to be JSON (2025-11-25, Sending Messages).
+/// Refuses a POST whose body is not said to be JSON (2025-11-25, Sending Messages), or is said to be compressed.
 pub(crate) fn require_json(headers: &HeaderMap) -> Result<(), Refusal> {
-    let declared = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
-    let essence = declared.split(';').next().unwrap_or("").trim();
-    if essence.eq_ignore_ascii_case("application/json") {
-        return Ok(());
+    let mut declared = headers.get_all(CONTENT_TYPE).iter().filter_map(|value| value.to_str().ok());
+    let essence = declared.next().unwrap_or("").split(';').next().unwrap_or("").trim();
+    if !essence.eq_ignore_ascii_case("application/json") || declared.next().is_some() {
+        let message = "the body must be sent as Content-Type: application/json";
+        return Err(Refusal::new(Reason::UnsupportedMediaType, message));
     }
-    Err(Refusal::new(Reason::UnsupportedMediaType, "the body must be sent as Content-Type: application/json"))
+    // RFC 9110 §8.4: what reads the body as it came, and what unpacks it first, would see two messages.
+    if headers.get_all(CONTENT_ENCODING).iter().any(|coding| coding != "identity") {
+        let message = "a compressed body is not read; send it without Content-Encoding";
+        return Err(Refusal::new(Reason::UnsupportedMediaType, message));
+    }
+    Ok(())
 }
 
 /// Refuses an `Accept` that leaves out one of `types`; no `Accept` accepts everything (RFC 9110 §12.5.1).
@@ -32,7 +38,9 @@ pub(crate) fn require_accept(headers: &HeaderMap, types: &[&str]) -> Result<(), 
     let ranges: Vec<&str> = listed
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
-        .map(|range| range.split(';').next().unwrap_or("").trim())
+        .map(|range| range.split_once(';').unwrap_or((range, "")))
+        .filter(|(_, parameters)| !has_no_weight(parameters))
+        .map(|(range, _)| range.trim())
         .collect();
     let accepts = |wanted: &str| {
         ranges.iter().any(|range| {
@@ -45,6 +53,13 @@ pub(crate) fn require_accept(headers: &HeaderMap, types: &[&str]) -> Result<(), 
         return Ok(());
     }
     Err(Refusal::new(Reason::NotAcceptable, format!("send Accept: {}", types.join(", "))))
+}
+
+/// Whether a media range is listed as one that is not acceptable (RFC 9110 §12.4.2).
+fn has_no_weight(parameters: &str) -> bool {
+    parameters.split(';').filter_map(|parameter| parameter.split_once('=')).any(|(name, weight)| {
+        name.trim().eq_ignore_ascii_case("q") && weight.trim().trim_matches(['0', '.']).is_empty()
+    })
 }
 
 #[cfg(test)]
@@ -63,18 +78,36 @@ mod tests {
             assert!(require_json(&headers(CONTENT_TYPE, value)).is_err(), "{value}");
         }
         assert!(require_json(&HeaderMap::new()).is_err());
+        let mut twice = headers(CONTENT_TYPE, "application/json");
+        twice.append(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+        assert!(require_json(&twice).is_err());
+    }
+
+    #[test]
+    fn a_compressed_body_is_refused_by_its_coding() {
+        for (coding, taken) in [("identity", true), ("gzip", false), ("br, gzip", false)] {
+            let mut sent = headers(CONTENT_TYPE, "application/json");
+            sent.insert(CONTENT_ENCODING, HeaderValue::from_static(coding));
+            assert_eq!(require_json(&sent).is_ok(), taken, "{coding}");
+        }
     }
 
     #[test]
     fn accept_must_cover_both_answers() {
         let both = ["application/json", "text/event-stream"];
         for value in
-            ["application/json, text/event-stream", "*/*", "application/*;q=1, text/event-stream;q=0.5"]
+            ["application/json, text/event-stream", "*/*", "application/*;q=1, text/event-stream;q=0.05"]
         {
             assert!(require_accept(&headers(ACCEPT, value), &both).is_ok(), "{value}");
         }
         assert!(require_accept(&HeaderMap::new(), &both).is_ok());
-        for value in ["application/json", "text/event-stream", "text/html"] {
+        for value in [
+            "application/json",
+            "text/event-stream",
+            "text/html",
+            "*/*;q=0",
+            "application/json, text/event-stream; q=0.0",
+        ] {
             assert!(require_accept(&headers(ACCEPT, value), &both).is_err(), "{value}");
         }
     }

@@ -40,7 +40,7 @@ pub(crate) struct DoorLimit {
     pub(crate) limit: Limit,
 }
 
-/// A call; dropped unfinished, it says that the agent left.
+/// A call; dropped unfinished, it says that the agent left, which is how a stream that stays ends.
 #[derive(Debug)]
 pub(crate) struct Call(Box<Details>);
 
@@ -70,6 +70,8 @@ pub(crate) struct Details {
     open: Option<OpenCall>,
     pub(crate) place: Option<Place>,
     admitted: bool,
+    /// A stream that stays ends when its agent closes it.
+    stays: bool,
     finished: bool,
 }
 
@@ -107,6 +109,7 @@ impl Call {
             open: None,
             place: None,
             admitted: false,
+            stays: false,
             finished: false,
         }))
     }
@@ -143,6 +146,7 @@ impl Details {
     /// Makes this a stream that stays: it takes a place among those, and gives its place among the calls back.
     pub(crate) fn stay(&mut self, load: &Load) -> Result<(), Refusal> {
         self.place = Some(load.enter_stream()?);
+        self.stays = true;
         Ok(())
     }
 
@@ -256,7 +260,8 @@ impl Details {
 
 impl Drop for Details {
     fn drop(&mut self) {
-        self.finish(Outcome::Failed, AGENT_GONE);
+        let outcome = if self.stays { Outcome::Allowed } else { Outcome::Failed };
+        self.finish(outcome, AGENT_GONE);
     }
 }
 

@@ -13,14 +13,16 @@ pub(crate) use credentials::{Credential, Resolver};
 pub(crate) use follow::Source as FeedSource;
 pub(crate) use retry_budget::RetryBudget;
 pub(crate) use snapshot::{Endpoint, Eras, Instance, Member, Server, Snapshot, same_members};
-pub(crate) use traffic::Traffic;
+pub(crate) use traffic::{Begun, Traffic};
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
+use http::Uri;
 use portico_ids::InstanceId;
-use portico_proto_registry::{CatalogueItem, catalogue_item};
+use portico_proto_registry::CatalogueItem;
+use portico_proto_registry::catalogue_item::Value;
 use tokio::sync::watch;
 
 /// The catalogue that calls are routed by.
@@ -36,8 +38,22 @@ pub(crate) struct Catalogue {
 /// What snapshots are built from.
 #[derive(Debug, Default)]
 struct Source {
-    items: BTreeMap<String, catalogue_item::Value>,
+    items: BTreeMap<String, Value>,
     credentials: HashMap<InstanceId, Credential>,
+    /// Instances that are gone, as they were when they could still be called, until somebody takes them.
+    departed: Vec<Arc<Instance>>,
+}
+
+impl Source {
+    /// Whether an instance is still there at its address, and to be called. Its credential may be missing just now.
+    fn has(&self, instance: &Instance) -> bool {
+        let Some(Value::Instance(item)) = self.items.get(&format!("instance/{}", instance.id)) else {
+            return false;
+        };
+        let server = self.items.get(&format!("server/{}", instance.server));
+        item.url.parse::<Uri>().is_ok_and(|uri| uri == instance.uri)
+            && matches!(server, Some(Value::Server(server)) if server.enabled)
+    }
 }
 
 impl Catalogue {
@@ -120,7 +136,39 @@ impl Catalogue {
         edit(&mut source);
         let previous = self.current.load();
         let next = Snapshot::build(&self.origin, &source.items, &source.credentials, Some(&previous));
+        let stays = |before: &Instance| {
+            let now = next.instance(before.server, before.id);
+            now.is_some_and(|now| now.uri == before.uri) || source.has(before)
+        };
+        let departed: Vec<_> = previous
+            .instances()
+            .filter(|before| !before.traffic.departed().is_cancelled() && !stays(before))
+            .cloned()
+            .collect();
         self.current.store(Arc::new(next));
+        // Not before: who is told looks for what there is instead.
+        for instance in &departed {
+            instance.traffic.depart();
+        }
+        source.departed.extend(departed);
+    }
+
+    /// Tells of each change from now on.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// The instances that are gone since this was last asked: deleted, moved to another address, or of a server that was
+    /// deleted or disabled. They still have the credentials that they had.
+    pub(crate) fn take_departed(&self) -> Vec<Arc<Instance>> {
+        let mut source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut source.departed)
+    }
+
+    /// Whether an instance is there, be it that it cannot be called just now.
+    pub(crate) fn lists(&self, instance: InstanceId) -> bool {
+        let source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
+        source.items.contains_key(&format!("instance/{instance}"))
     }
 }
 

@@ -33,7 +33,7 @@ use crate::metrics::GatewayMetrics;
 use crate::relay::Readers;
 use crate::replicas::{self, ReplicaParts, Replicas};
 use crate::session::{Session, SessionParts, Sessions};
-use crate::session_era::expiry;
+use crate::session_era::{departed, expiry};
 use crate::settings::GatewaySettings;
 use crate::stateless::ToolHeaders;
 use crate::upstream::Upstream;
@@ -118,7 +118,8 @@ impl Gateway {
         });
         let news = replicas.news();
         let hop = Hop::new(d.handles.clone());
-        let upstream = Upstream::new(d.outbound, hop, settings.upstream.clone(), metrics.clone());
+        let parts = (metrics.clone(), d.rng.clone());
+        let upstream = Upstream::new(d.outbound, hop, settings.upstream.clone(), parts);
         let load = Load::new(limits, metrics.clone());
         let readers = Readers::new(Duration::from_secs(limits.slow_reader_seconds), metrics.clone());
         let recorder = Recorder {
@@ -220,6 +221,7 @@ impl Gateway {
         if let Some(expired) = expired {
             expiry::spawn(engine, tasks, expired);
         }
+        departed::spawn(engine, tasks);
         replicas::spawn(engine, tasks, self.readiness.check("replicas"));
     }
 }

@@ -45,6 +45,9 @@ pub(crate) struct GatewayMetrics {
     pub(crate) clock_skew: Counter,
     shed: Arc<HashMap<Shed, Counter>>,
     ejections: Arc<HashMap<Ejection, Counter>>,
+    /// Instances that are ejected or half open.
+    pub(crate) instances_ejected: Gauge,
+    pub(crate) instance_returns: Counter,
     retries: Arc<HashMap<Retry, Counter>>,
 }
 
@@ -90,16 +93,19 @@ pub(crate) enum Ejection {
     ConnectTimeout,
     /// Its address may not be called.
     AddressRefused,
+    /// Several calls in a row reached it and were not answered.
+    NoAnswer,
 }
 
 impl Ejection {
-    const ALL: [Self; 3] = [Self::NoConnection, Self::ConnectTimeout, Self::AddressRefused];
+    const ALL: [Self; 4] = [Self::NoConnection, Self::ConnectTimeout, Self::AddressRefused, Self::NoAnswer];
 
     fn as_str(self) -> &'static str {
         match self {
             Self::NoConnection => "no_connection",
             Self::ConnectTimeout => "connect_timeout",
             Self::AddressRefused => "address_refused",
+            Self::NoAnswer => "no_answer",
         }
     }
 }
@@ -166,10 +172,13 @@ impl GatewayMetrics {
             clock_skew: Counter::default(),
             shed: Arc::new(counters.collect()),
             ejections: ejections(registry),
+            instances_ejected: Gauge::default(),
+            instance_returns: Counter::default(),
             retries: retries(registry),
         };
         metrics.replicas.set(1);
         metrics.register_replicas(registry);
+        metrics.register_instances(registry);
         registry.register("portico_gateway_shed", "Calls and streams turned away at too much load", shed);
         registry.register("portico_gateway_calls", "Calls by reason of their end", family);
         registry.register(
@@ -234,6 +243,19 @@ impl GatewayMetrics {
         );
     }
 
+    fn register_instances(&self, registry: &Metrics) {
+        registry.register(
+            "portico_gateway_instances_ejected",
+            "Instances of servers that are passed over just now while another one can take their calls",
+            self.instances_ejected.clone(),
+        );
+        registry.register(
+            "portico_gateway_instance_returns",
+            "Ejected instances of servers that answered again",
+            self.instance_returns.clone(),
+        );
+    }
+
     pub(crate) fn shed(&self, what: Shed) {
         if let Some(counter) = self.shed.get(&what) {
             counter.inc();
@@ -265,7 +287,7 @@ fn ejections(registry: &Metrics) -> Arc<HashMap<Ejection, Counter>> {
     let counters = Ejection::ALL.iter().map(|why| (*why, counter(why))).collect();
     registry.register(
         "portico_gateway_instance_ejections",
-        "Instances of servers that took no connection and are passed over for a while",
+        "Instances of servers that took no connection, or did not answer, and are passed over for a while",
         family,
     );
     Arc::new(counters)

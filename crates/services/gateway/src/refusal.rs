@@ -69,7 +69,7 @@ reasons! {
     OriginNotAllowed = "origin_not_allowed", FORBIDDEN, code::INVALID_REQUEST, Denied;
     /// Only POST, GET, DELETE and OPTIONS exist; the stateless era has only POST.
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, code::INVALID_REQUEST, Denied;
-    /// `Content-Type` is not `application/json`.
+    /// `Content-Type` is not `application/json`, or the body is compressed.
     UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, code::INVALID_REQUEST, Denied;
     /// `Accept` leaves out what the answer may be.
     NotAcceptable = "not_acceptable", NOT_ACCEPTABLE, code::INVALID_REQUEST, Denied;
@@ -83,7 +83,7 @@ reasons! {
     MalformedJson = "malformed_json", BAD_REQUEST, code::PARSE_ERROR, Denied;
     /// The body nests too deep.
     BodyTooDeep = "body_too_deep", BAD_REQUEST, code::INVALID_REQUEST, Denied;
-    /// A key stands twice.
+    /// A key stands twice, or is one that is read but for its case.
     DuplicateKey = "duplicate_key", BAD_REQUEST, code::INVALID_REQUEST, Denied;
     /// The body is no JSON-RPC message.
     InvalidMessage = "invalid_message", BAD_REQUEST, code::INVALID_REQUEST, Denied;
@@ -235,7 +235,7 @@ impl From<ParseError> for Refusal {
         let reason = match error {
             ParseError::NotUtf8 | ParseError::Syntax(_) => Reason::MalformedJson,
             ParseError::TooDeep => Reason::BodyTooDeep,
-            ParseError::DuplicateKey(_) => Reason::DuplicateKey,
+            ParseError::DuplicateKey(_) | ParseError::Lookalike(_) => Reason::DuplicateKey,
             ParseError::NotAnObject(_) | ParseError::Invalid(_) => Reason::InvalidMessage,
             ParseError::Param(..) => Reason::InvalidParams,
         };

@@ -136,6 +136,20 @@ impl Rewrite {
         }
     }
 
+    /// Whether an answer that begins so must be whole all the same: it asks for input, and what is large in it comes
+    /// after one of these keys (2026-07-28, MRTR). Quotes in strings are escaped, so no text can look like a key.
+    pub(crate) fn needs_whole_after(&self, beginning: &[u8]) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Seal(seal) => {
+                let has = |key: &[u8]| memchr::memmem::find(beginning, key).is_some();
+                seal.handle == Some(Handle::RequestState)
+                    && (has(b"\"inputRequests\"") || has(b"\"requestState\""))
+            }
+            Self::Member(relabel) => relabel.needs_whole_after(beginning),
+        }
+    }
+
     /// Rewrites one message.
     pub(crate) fn apply(&self, message: &Bytes) -> Result<Bytes, Refusal> {
         match self {

@@ -31,10 +31,10 @@ mod wheel;
 
 pub(crate) use event_id::{EventId, LastEvent, Origin};
 pub(crate) use record::{Binding, Record};
-pub(crate) use store::{Claim, Published, SessionParts, Sessions};
+pub(crate) use store::{SessionParts, Sessions};
 pub(crate) use streams::Replay;
 use streams::{Budget, Streams};
-pub(crate) use upstream::{UpstreamSession, sensitive};
+pub(crate) use upstream::{Claim, Published, UpstreamSession, sensitive};
 pub(crate) use wheel::Due;
 
 use std::collections::HashMap;
@@ -42,7 +42,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use portico_ids::ServerId;
+use portico_ids::{InstanceId, ServerId};
 use portico_mcp_types::Revision;
 use tokio_util::sync::CancellationToken;
 
@@ -109,6 +109,21 @@ impl Session {
 
     fn set_upstream(&self, server: ServerId, upstream: Arc<UpstreamSession>) {
         self.upstreams.lock().unwrap_or_else(PoisonError::into_inner).insert(server, upstream);
+    }
+
+    /// Notes which instance of a server that keeps no sessions took the last call.
+    pub(crate) fn move_upstream(
+        &self,
+        server: ServerId,
+        open: &Arc<UpstreamSession>,
+        instance: InstanceId,
+    ) -> Arc<UpstreamSession> {
+        if open.instance == instance {
+            return Arc::clone(open);
+        }
+        let moved = Arc::new(UpstreamSession { instance, ..UpstreamSession::clone(open) });
+        self.set_upstream(server, Arc::clone(&moved));
+        moved
     }
 
     fn set_record(&self, record: Record) {

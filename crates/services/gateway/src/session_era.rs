@@ -2,6 +2,7 @@
 
 mod batch;
 mod close;
+pub(crate) mod departed;
 pub(crate) mod expiry;
 mod open;
 mod pending;

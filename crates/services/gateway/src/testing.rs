@@ -18,7 +18,7 @@ use portico_clock::MockClock;
 use portico_coordination::Coordination;
 use portico_ids::{PrincipalId, SeededRng, SharedRng};
 use portico_oauth_types::ScopeSet;
-use portico_outbound::{OutboundClient, OutboundLimits, OutboundPolicy};
+use portico_outbound::{OutboundClient, OutboundLimits, OutboundParts, OutboundPolicy, Resolve, Resolving};
 use portico_process::{Readiness, Tasks};
 use portico_proto_registry::AuditRecord;
 use portico_sealing::{HandleSealer, KeyRing, Sealer};
@@ -44,6 +44,25 @@ pub(crate) struct Bench {
     pub(crate) tasks: Tasks,
     pub(crate) coordination: Coordination,
     dir: tempfile::TempDir,
+}
+
+/// The host of a server that takes no connection and refuses none.
+pub(crate) const BLACK_HOLE: &str = "black-hole.test";
+
+/// Never finds [`BLACK_HOLE`].
+#[derive(Debug)]
+struct Resolver(Arc<dyn Resolve>);
+
+impl Resolve for Resolver {
+    fn resolve(&self, host: &str, port: u16) -> Resolving {
+        if host == BLACK_HOLE { Box::pin(std::future::pending()) } else { self.0.resolve(host, port) }
+    }
+}
+
+fn outbound() -> OutboundClient {
+    let system = OutboundParts::default();
+    let parts = OutboundParts { resolver: Arc::new(Resolver(system.resolver)), ..OutboundParts::default() };
+    OutboundClient::with_parts(OutboundPolicy::dev(), &OutboundLimits::default(), parts).unwrap()
 }
 
 /// What one gateway of a deployment is made of.
@@ -197,7 +216,7 @@ impl Bench {
                 trust: issuer.trust(),
                 handles: HandleSealer::new(&keys, Arc::clone(&rng)),
                 sealer: Sealer::new(&keys, Arc::clone(&rng)),
-                outbound: OutboundClient::new(OutboundPolicy::dev(), &OutboundLimits::default()).unwrap(),
+                outbound: outbound(),
                 metrics: metrics.clone(),
                 readiness: Readiness::new(),
                 tasks: tasks.clone(),

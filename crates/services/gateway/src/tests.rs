@@ -1,5 +1,6 @@
 //! The gateway from its door to a server and back.
 
+mod departed;
 mod documentation;
 mod door;
 mod instances;

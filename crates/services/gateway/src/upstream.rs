@@ -1,27 +1,32 @@
 //! One exchange with one instance of a server: allow-listed headers out, a judged answer back.
 
 mod candidates;
+mod judge;
 mod outgoing;
 
 pub(crate) use candidates::Candidates;
+use judge::{is_of_a_broken_way, judge, silent, unreachable, why_ejected};
+pub(crate) use judge::{lost, not_mcp, too_large};
 pub(crate) use outgoing::Outgoing;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT, VIA};
+use http::header::{AUTHORIZATION, HOST, USER_AGENT, VIA};
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use portico_ids::SharedRng;
 use portico_mcp_types::sse::Decoder;
 use portico_mcp_types::{Envelope, Id, Kind, Object, SESSION_ID, code, within_depth};
 use portico_outbound::{Body, OutboundClient, OutboundError};
+use tokio_util::sync::CancellationToken;
 
-use crate::catalogue::{Instance, Traffic};
+use crate::catalogue::{Begun, Instance, Traffic};
 use crate::hop::Hop;
 use crate::metrics::{Ejection, GatewayMetrics};
-use crate::refusal::{Reason, Refusal};
+use crate::refusal::Refusal;
 use crate::settings::UpstreamSettings;
 
 /// Longest that an upstream may take to answer what is not a call of an agent.
@@ -34,6 +39,7 @@ pub(crate) struct Upstream {
     pub(crate) hop: Arc<Hop>,
     pub(crate) settings: Arc<UpstreamSettings>,
     metrics: GatewayMetrics,
+    rng: SharedRng,
 }
 
 /// What an instance answered, judged by status and type only; the body has not been read.
@@ -83,18 +89,40 @@ pub(crate) struct Reply {
 
 /// One call in flight.
 #[derive(Debug)]
-pub(crate) struct Load(Arc<Traffic>);
+pub(crate) struct Load {
+    traffic: Arc<Traffic>,
+    begun: Begun,
+}
 
 impl Load {
     fn on(instance: &Instance) -> Self {
-        instance.traffic.begin();
-        Self(Arc::clone(&instance.traffic))
+        Self { traffic: Arc::clone(&instance.traffic), begun: instance.traffic.begin() }
+    }
+
+    /// Cancelled once the catalogue no longer has the instance.
+    pub(crate) fn departed(&self) -> &CancellationToken {
+        self.traffic.departed()
     }
 }
 
 impl Drop for Load {
     fn drop(&mut self) {
-        self.0.end();
+        self.traffic.end();
+    }
+}
+
+/// How long an instance may take.
+#[derive(Debug, Clone, Copy)]
+struct Within {
+    /// To take the connection; `None`: as long as for all servers.
+    connection: Option<Duration>,
+    /// To begin its answer, from the beginning.
+    answer: Duration,
+}
+
+impl Within {
+    fn answer(answer: Duration) -> Self {
+        Self { connection: None, answer }
     }
 }
 
@@ -103,14 +131,14 @@ impl Upstream {
         client: OutboundClient,
         hop: Hop,
         settings: UpstreamSettings,
-        metrics: GatewayMetrics,
+        (metrics, rng): (GatewayMetrics, SharedRng),
     ) -> Self {
-        Self { client, hop: Arc::new(hop), settings: Arc::new(settings), metrics }
+        Self { client, hop: Arc::new(hop), settings: Arc::new(settings), metrics, rng }
     }
 
     /// Sends a call to this instance and no other, and judges the answer's head.
     pub(crate) async fn exchange(&self, instance: &Instance, outgoing: Outgoing) -> Result<Answer, Refusal> {
-        Ok(self.send(instance, outgoing, self.answer_timeout(instance)).await?)
+        Ok(self.send(instance, outgoing, Within::answer(self.answer_timeout(instance))).await?)
     }
 
     fn answer_timeout(&self, instance: &Instance) -> Duration {
@@ -123,14 +151,14 @@ impl Upstream {
         instance: &Instance,
         outgoing: Outgoing,
     ) -> Result<Answer, Refusal> {
-        Ok(self.send(instance, outgoing, HOUSEKEEPING).await?)
+        Ok(self.send(instance, outgoing, Within::answer(HOUSEKEEPING)).await?)
     }
 
     async fn send(
         &self,
         instance: &Instance,
         outgoing: Outgoing,
-        deadline: Duration,
+        within: Within,
     ) -> Result<Answer, Unanswered> {
         let load = Load::on(instance);
         let in_session = outgoing.headers.contains_key(SESSION_ID);
@@ -145,19 +173,42 @@ impl Upstream {
             headers.insert(AUTHORIZATION, credential.clone());
         }
         *request.headers_mut() = headers;
-        match self.client.request(request, deadline).await {
-            Ok(response) => {
-                instance.traffic.answered();
-                judge(response, load, in_session).map_err(Unanswered::Sent)
-            }
-            Err(error) if error.is_before_send() => {
-                if instance.traffic.eject() {
-                    self.metrics.ejected(why_ejected(&error));
-                }
-                Err(Unanswered::Unsent(unreachable(&error)))
-            }
+        let answer = match within.connection {
+            Some(connection) => self.client.request_if_connected(request, connection, within.answer).await,
+            None => self.client.request(request, within.answer).await,
+        };
+        self.note(&load, answer.as_ref());
+        match answer {
+            Ok(response) => judge(response, load, in_session).map_err(Unanswered::Sent),
+            Err(error) if error.is_before_send() => Err(Unanswered::Unsent(unreachable(&error))),
             Err(error) => Err(Unanswered::Sent(unreachable(&error))),
         }
+    }
+
+    /// Notes how the instance fared with a call.
+    fn note(&self, load: &Load, answer: Result<&Response<Incoming>, &OutboundError>) {
+        let Load { traffic, begun } = load;
+        let ejection = match answer {
+            Ok(response) if !is_of_a_broken_way(response.status()) => {
+                if traffic.answered(*begun) {
+                    self.metrics.instance_returns.inc();
+                }
+                return;
+            }
+            Err(error) if error.is_before_send() => {
+                traffic.not_connected(*begun, self.random()).then(|| why_ejected(error))
+            }
+            Ok(_) | Err(_) => traffic.not_answered(*begun, self.random()).then_some(Ejection::NoAnswer),
+        };
+        if let Some(why) = ejection {
+            self.metrics.ejected(why);
+        }
+    }
+
+    fn random(&self) -> u32 {
+        let mut bytes = [0; 4];
+        self.rng.fill(&mut bytes);
+        u32::from_ne_bytes(bytes)
     }
 
     /// Reads an answer that Portico itself needs whole, and gives its response message.
@@ -260,92 +311,4 @@ pub(crate) fn is_unknown_method(envelope: &Envelope<'_>) -> bool {
     let error = envelope.error.and_then(|error| Object::parse(error.get(), "error").ok());
     let said = error.and_then(|error| error.get("code")).map_or("", |raw| raw.get());
     said == code::METHOD_NOT_FOUND.to_string()
-}
-
-fn judge(response: Response<Incoming>, load: Load, in_session: bool) -> Result<Answer, Refusal> {
-    let (head, body) = response.into_parts();
-    let essence = head
-        .headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .map_or("", |value| value.split(';').next().unwrap_or("").trim());
-    let json = essence.eq_ignore_ascii_case("application/json");
-    let events = essence.eq_ignore_ascii_case("text/event-stream");
-    let session = head.headers.get(SESSION_ID).cloned();
-    let empty = is_empty(&body);
-    let reply = |status| Reply { status, session, body, load };
-    match head.status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Refusal::new(
-            Reason::UpstreamUnauthorized,
-            "the server refused Portico's credential for it; its owner must set a valid one",
-        )),
-        StatusCode::METHOD_NOT_ALLOWED => Ok(Answer::MethodNotAllowed),
-        StatusCode::NOT_FOUND if in_session || !json => Ok(Answer::NotFound),
-        StatusCode::ACCEPTED | StatusCode::NO_CONTENT => Ok(Answer::Accepted),
-        status if status.is_success() && json => Ok(Answer::Json(reply(StatusCode::OK))),
-        status if status.is_success() && events => Ok(Answer::Events(reply(StatusCode::OK))),
-        status if status.is_success() && empty => Ok(Answer::Accepted),
-        status if status.is_client_error() && json => Ok(Answer::Json(reply(status))),
-        status if status.is_client_error() || status.is_server_error() => Err(Refusal::new(
-            Reason::UpstreamFailed,
-            format!("the server answered HTTP {}; its owner can find out why", status.as_u16()),
-        )),
-        _ => Err(not_mcp()),
-    }
-}
-
-fn is_empty(body: &Incoming) -> bool {
-    http_body::Body::is_end_stream(body)
-}
-
-fn why_ejected(error: &OutboundError) -> Ejection {
-    match error {
-        OutboundError::Refused(_) => Ejection::AddressRefused,
-        OutboundError::ConnectTimeout => Ejection::ConnectTimeout,
-        _ => Ejection::NoConnection,
-    }
-}
-
-fn unreachable(error: &OutboundError) -> Refusal {
-    match error {
-        OutboundError::Refused(refused) => Refusal::new(
-            Reason::AddressRefused,
-            format!(
-                "the server's address is not allowed ({}); an operator must allow it",
-                refused.reason.as_str()
-            ),
-        ),
-        OutboundError::FirstByteTimeout => Refusal::new(
-            Reason::UpstreamTimeout,
-            "the server did not begin to answer in time; try again later, or ask its owner to raise the timeout",
-        ),
-        error if error.is_before_send() => {
-            Refusal::new(Reason::UpstreamUnreachable, "the server cannot be reached; try again later")
-        }
-        _ => lost(),
-    }
-}
-
-/// The answer is of a type that no MCP server sends.
-pub(crate) fn not_mcp() -> Refusal {
-    Refusal::new(
-        Reason::UpstreamNotMcp,
-        "the server answered something that is no MCP message; its registered address may be wrong",
-    )
-}
-
-/// The answer broke off.
-pub(crate) fn lost() -> Refusal {
-    Refusal::new(
-        Reason::UpstreamLost,
-        "the server broke off its answer; whether it carried out the call is not known",
-    )
-}
-
-pub(crate) fn too_large() -> Refusal {
-    Refusal::new(Reason::UpstreamNotMcp, "the server answered more than Portico takes in one piece")
-}
-
-fn silent(idle: Duration) -> Refusal {
-    Refusal::new(Reason::UpstreamTimeout, format!("the server fell silent for {} s", idle.as_secs()))
 }

@@ -28,6 +28,16 @@ impl Resolve for Flips {
     }
 }
 
+/// Never answers, so that a connection never comes about.
+#[derive(Debug)]
+struct Silent;
+
+impl Resolve for Silent {
+    fn resolve(&self, _: &str, _: u16) -> Resolving {
+        Box::pin(std::future::pending())
+    }
+}
+
 /// A server on loopback that counts its connections.
 struct Upstream {
     address: SocketAddr,
@@ -166,6 +176,32 @@ async fn a_server_that_does_not_answer_is_given_up() {
     let server = upstream(None).await;
     let waiting = dev_client().request(get(&server.url("/never")), Duration::from_millis(50)).await;
     assert!(matches!(waiting, Err(OutboundError::FirstByteTimeout)));
+}
+
+#[tokio::test]
+async fn a_request_without_a_connection_in_time_is_given_up_unsent() {
+    let parts = OutboundParts { resolver: Arc::new(Silent), ..OutboundParts::default() };
+    let client =
+        OutboundClient::with_parts(OutboundPolicy::dev(), &OutboundLimits::default(), parts).unwrap();
+    let short = Duration::from_millis(30);
+    // The one for the answer counts as well: it is over before anything was sent.
+    for (connection, first_byte) in [(short, PATIENCE), (PATIENCE, short), (short, short)] {
+        let request = get("http://nowhere.example/");
+        let error = client.request_if_connected(request, connection, first_byte).await.unwrap_err();
+        assert!(matches!(error, OutboundError::ConnectTimeout) && error.is_before_send(), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_with_a_connection_has_its_whole_time() {
+    let (server, client) = (upstream(None).await, dev_client());
+    let (connection, first_byte) = (Duration::from_millis(200), Duration::from_millis(400));
+    let begun = std::time::Instant::now();
+    let waiting = client.request_if_connected(get(&server.url("/never")), connection, first_byte).await;
+    assert!(matches!(waiting, Err(OutboundError::FirstByteTimeout)));
+    assert!(begun.elapsed() >= first_byte);
+    let answer = client.request_if_connected(get(&server.url("/")), connection, first_byte).await.unwrap();
+    assert_eq!(answer.status(), 200);
 }
 
 #[tokio::test]

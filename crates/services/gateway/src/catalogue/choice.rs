@@ -7,10 +7,11 @@ use portico_ids::InstanceId;
 use super::{Eras, Instance, Server};
 
 impl Server {
-    /// Picks the instance for a new call. Healthy ones come first, and of these the ones that took their last connection;
-    /// `random` is any number.
+    /// Picks the instance for a new call. Healthy ones come first, and of these the ones that are not ejected; but an instance
+    /// whose ejection is over is tried by one call. `random` is any number.
     pub(crate) fn pick(&self, speaks: fn(Eras) -> bool, random: u32) -> Option<&Arc<Instance>> {
-        self.pick_other(speaks, &[], random)
+        self.to_be_tried(speaks)
+            .or_else(|| self.pick_other(speaks, &[], random))
             .or_else(|| self.less_loaded(random, |instance| speaks(instance.eras)))
     }
 
@@ -21,10 +22,26 @@ impl Server {
         tried: &[InstanceId],
         random: u32,
     ) -> Option<&Arc<Instance>> {
-        let able =
-            |instance: &Instance| instance.healthy && speaks(instance.eras) && !tried.contains(&instance.id);
-        self.less_loaded(random, |instance| able(instance) && !instance.traffic.is_ejected())
+        let able = |instance: &Instance| instance.can_take(speaks) && !tried.contains(&instance.id);
+        self.less_loaded(random, |instance| able(instance) && instance.traffic.is_good())
             .or_else(|| self.less_loaded(random, able))
+    }
+
+    /// This instance, if it is healthy and takes connections.
+    pub(crate) fn good(&self, id: InstanceId, speaks: fn(Eras) -> bool) -> Option<&Arc<Instance>> {
+        let mut instances = self.instances.iter().filter(|instance| self.enabled && instance.id == id);
+        instances.find(|instance| instance.can_take(speaks) && instance.traffic.is_good())
+    }
+
+    /// Whether a good instance is left for a call that those of `tried` may take no connection for.
+    pub(crate) fn has_good_other(&self, speaks: fn(Eras) -> bool, tried: &[InstanceId]) -> bool {
+        let mut others = self.instances.iter().filter(|instance| !tried.contains(&instance.id));
+        others.any(|instance| instance.can_take(speaks) && instance.traffic.is_good())
+    }
+
+    fn to_be_tried(&self, speaks: fn(Eras) -> bool) -> Option<&Arc<Instance>> {
+        let mut instances = self.instances.iter().filter(|_| self.enabled);
+        instances.find(|instance| instance.can_take(speaks) && instance.traffic.claim_trial())
     }
 
     /// The less loaded of two candidates (power of two choices).
@@ -45,12 +62,26 @@ impl Server {
     }
 }
 
+impl Instance {
+    fn can_take(&self, speaks: fn(Eras) -> bool) -> bool {
+        self.healthy && speaks(self.eras)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use portico_proto_registry::InstanceStatus;
     use portico_proto_registry::catalogue_item::Value;
 
     use super::super::testing::{instance, server, server_id, snapshot};
+    use super::*;
+
+    /// The instance takes no connection.
+    fn fail(instance: &Instance) {
+        let begun = instance.traffic.begin();
+        instance.traffic.not_connected(begun, 0);
+        instance.traffic.end();
+    }
 
     #[test]
     fn unhealthy_instances_are_used_only_when_no_other_is_left() {
@@ -75,13 +106,40 @@ mod tests {
             instance(2, 1, "http://127.0.0.1:10/mcp"),
         ]);
         let both = snap.server(server_id(1)).unwrap();
-        both.instances[0].traffic.eject();
+        fail(&both.instances[0]);
         let second = both.instances[1].id;
         for random in [0, 1, 0xffff_ffff, 0x1_0001] {
             assert_eq!(both.pick(|_| true, random).unwrap().id, second);
         }
-        both.instances[1].traffic.eject();
+        fail(&both.instances[1]);
         assert!(both.pick(|_| true, 0).is_some(), "with no other left it is tried all the same");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn s2_08_an_instance_whose_ejection_is_over_is_tried_by_one_call_and_the_others_go_elsewhere() {
+        let snap = snapshot(vec![
+            server(1, "one"),
+            instance(1, 1, "http://127.0.0.1:9/mcp"),
+            instance(2, 1, "http://127.0.0.1:10/mcp"),
+        ]);
+        let both = snap.server(server_id(1)).unwrap();
+        let (first, second) = (both.instances[0].id, both.instances[1].id);
+        fail(&both.instances[0]);
+        tokio::time::advance(std::time::Duration::from_secs(10)).await;
+        assert_eq!(
+            both.pick_other(|_| true, &[], 0).unwrap().id,
+            second,
+            "a call that failed elsewhere tries nothing"
+        );
+        assert_eq!(both.pick(|_| true, 0).unwrap().id, first);
+        for random in [0, 1, 0xffff_ffff, 0x1_0001] {
+            assert_eq!(both.pick(|_| true, random).unwrap().id, second);
+        }
+        let begun = both.instances[0].traffic.begin();
+        assert!(both.instances[0].traffic.answered(begun));
+        both.instances[1].traffic.begin();
+        both.instances[1].traffic.begin();
+        assert_eq!(both.pick(|_| true, 0).unwrap().id, first, "it takes its part again");
     }
 
     #[tokio::test]
@@ -100,7 +158,7 @@ mod tests {
         let all = snap.server(server_id(1)).unwrap();
         let (first, second) = (all.instances[0].id, all.instances[1].id);
         assert_eq!(all.pick_other(|_| true, &[first], 7).unwrap().id, second);
-        all.instances[1].traffic.eject();
+        fail(&all.instances[1]);
         assert_eq!(all.pick_other(|_| true, &[first], 7).unwrap().id, second, "it may be back");
         assert!(all.pick_other(|_| true, &[first, second], 7).is_none(), "not the unhealthy one");
     }

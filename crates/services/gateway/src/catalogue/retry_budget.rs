@@ -44,11 +44,22 @@ impl RetryBudget {
 
     /// Takes the price of one retry; `false` if there is too little.
     pub(crate) fn withdraw(&self) -> bool {
+        self.take_in_time();
+        let price = |balance: u32| balance.checked_sub(CALLS_PER_RETRY);
+        self.balance.fetch_update(Ordering::Relaxed, Ordering::Relaxed, price).is_ok()
+    }
+
+    /// Whether there is the price of one retry just now.
+    pub(crate) fn covers_one(&self) -> bool {
+        self.take_in_time();
+        self.balance.load(Ordering::Relaxed) >= CALLS_PER_RETRY
+    }
+
+    /// Adds what time has paid since it was last asked.
+    fn take_in_time(&self) {
         let tick = u64::try_from(self.since.elapsed().as_millis() / TICK.as_millis()).unwrap_or(u64::MAX);
         let ticks = tick.saturating_sub(self.paid.fetch_max(tick, Ordering::Relaxed));
         self.fill(u32::try_from(ticks).unwrap_or(u32::MAX), FREE);
-        let price = |balance: u32| balance.checked_sub(CALLS_PER_RETRY);
-        self.balance.fetch_update(Ordering::Relaxed, Ordering::Relaxed, price).is_ok()
     }
 
     /// Empties it, and lets time pay nothing any more.

@@ -123,17 +123,13 @@ impl Snapshot {
         credentials: &HashMap<InstanceId, Credential>,
         previous: Option<&Self>,
     ) -> Self {
-        let mut traffic: HashMap<InstanceId, Arc<Traffic>> = previous
-            .into_iter()
-            .flat_map(|snapshot| snapshot.servers.values())
-            .flat_map(|server| &server.instances)
-            .map(|instance| (instance.id, Arc::clone(&instance.traffic)))
-            .collect();
+        let before: HashMap<InstanceId, &Arc<Instance>> =
+            previous.into_iter().flat_map(Self::instances).map(|instance| (instance.id, instance)).collect();
         let mut instances: HashMap<ServerId, Vec<Arc<Instance>>> = HashMap::new();
         let mut servers = HashMap::new();
         for value in items.values() {
             if let Value::Instance(item) = value
-                && let Some(instance) = Instance::of(item, credentials, &mut traffic)
+                && let Some(instance) = Instance::of(item, credentials, &before)
             {
                 instances.entry(instance.server).or_default().push(Arc::new(instance));
             }
@@ -176,8 +172,20 @@ impl Snapshot {
         self.servers.get(&id)
     }
 
+    /// Instances that are passed over while others can take their calls.
+    pub(crate) fn ejected(&self) -> usize {
+        self.instances().filter(|instance| !instance.traffic.is_good()).count()
+    }
+
+    /// All that can be called, or could if their servers were enabled.
+    pub(super) fn instances(&self) -> impl Iterator<Item = &Arc<Instance>> {
+        self.servers.values().flat_map(|server| &server.instances)
+    }
+
+    /// An instance that can be called.
     pub(crate) fn instance(&self, server: ServerId, id: InstanceId) -> Option<&Arc<Instance>> {
-        self.servers.get(&server)?.instances.iter().find(|instance| instance.id == id)
+        let server = self.servers.get(&server).filter(|server| server.enabled)?;
+        server.instances.iter().find(|instance| instance.id == id)
     }
 }
 
@@ -245,7 +253,7 @@ impl Instance {
     fn of(
         item: &CatalogueInstance,
         credentials: &HashMap<InstanceId, Credential>,
-        traffic: &mut HashMap<InstanceId, Arc<Traffic>>,
+        before: &HashMap<InstanceId, &Arc<Self>>,
     ) -> Option<Self> {
         let id = item.id.parse::<InstanceId>().ok()?;
         let credential = match item.bearer_secret_ref.as_str() {
@@ -253,6 +261,9 @@ impl Instance {
             reference => Some(credentials.get(&id).filter(|c| c.reference == reference)?.authorization()?),
         };
         let uri: Uri = item.url.parse().ok()?;
+        // What is known of it is known of its address.
+        let same = before.get(&id).filter(|same| same.uri == uri && !same.traffic.departed().is_cancelled());
+        let traffic = same.map(|same| Arc::clone(&same.traffic)).unwrap_or_default();
         let host = HeaderValue::from_str(uri.authority()?.as_str().rsplit('@').next()?).ok()?;
         Some(Self {
             id,
@@ -267,7 +278,7 @@ impl Instance {
                 .map(Duration::from_millis),
             credential,
             stateless: item.stateless,
-            traffic: traffic.remove(&id).unwrap_or_default(),
+            traffic,
         })
     }
 }

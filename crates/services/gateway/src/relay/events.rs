@@ -348,7 +348,8 @@ impl Relay {
             self.fail(&revoked());
             return;
         }
-        if !may_go_on || (draining && standing) {
+        let departed = self.parts.load.departed().is_cancelled();
+        if !may_go_on || ((draining || departed) && standing) {
             self.close_standing();
             return;
         }

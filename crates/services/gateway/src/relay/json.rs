@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use http_body::Frame;
@@ -17,7 +17,7 @@ use crate::call::Call;
 use crate::engine::Engine;
 use crate::refusal::Refusal;
 use crate::rewrite::Rewrite;
-use crate::upstream::{JsonBody, Load, Reply, lost, too_large};
+use crate::upstream::{JsonBody, Load, Reply, lost, next_data, too_large};
 
 /// Passes a JSON answer on: whole if it is small, so that a broken one becomes an error; else as it comes.
 pub(crate) async fn json_response(
@@ -27,13 +27,19 @@ pub(crate) async fn json_response(
     (mut call, cancelled): (Call, Option<&CancellationToken>),
 ) -> Result<Response, (Refusal, Call)> {
     let upstream = &engine.upstream;
-    let limit = if rewrite.needs_whole() {
-        upstream.settings.max_event_bytes
-    } else {
-        upstream.settings.inspect_bytes
-    };
+    let idle = Duration::from_millis(upstream.settings.idle_timeout_ms);
+    let whole = upstream.settings.max_event_bytes;
+    let limit = if rewrite.needs_whole() { whole } else { upstream.settings.inspect_bytes };
     let Reply { status, body, load, .. } = reply;
-    let read = upstream.read_json(body, limit);
+    let read = async {
+        match upstream.read_json(body, limit).await? {
+            JsonBody::Begun(first, rest) if rewrite.needs_whole_after(&first) => {
+                Ok(JsonBody::Whole(read_on(first, rest, whole, idle).await?))
+            }
+            JsonBody::Begun(..) if rewrite.needs_whole() => Err(too_large()),
+            read => Ok(read),
+        }
+    };
     let read = match cancelled {
         Some(cancelled) => cancelled.run_until_cancelled(read).await,
         None => Some(read.await),
@@ -48,13 +54,23 @@ pub(crate) async fn json_response(
             }
             Err(refusal) => Err((refusal, call)),
         },
-        Ok(JsonBody::Begun(..)) if rewrite.needs_whole() => Err((too_large(), call)),
         Ok(JsonBody::Begun(first, rest)) => {
-            let idle = Duration::from_millis(upstream.settings.idle_timeout_ms);
             Ok(begun_response(engine, status, JsonRelay::new(first, rest, load, call, idle)))
         }
         Err(refusal) => Err((refusal, call)),
     }
+}
+
+/// Reads the rest of an answer that cannot be passed on as it comes.
+async fn read_on(first: Bytes, mut rest: Incoming, limit: usize, idle: Duration) -> Result<Bytes, Refusal> {
+    let mut read = BytesMut::from(first);
+    while let Some(data) = next_data(&mut rest, idle).await? {
+        if read.len() + data.len() > limit {
+            return Err(too_large());
+        }
+        read.extend_from_slice(&data);
+    }
+    Ok(read.freeze())
 }
 
 fn begun_response(engine: &Engine, status: StatusCode, relay: JsonRelay) -> Response {

@@ -19,7 +19,7 @@ use super::owned::Part;
 use super::record::{Binding, MAX_SUBSCRIBED_BYTES, MAX_SUBSCRIPTIONS, Record, Subscription};
 use super::streams::Budget;
 use super::wheel::{Due, Wheel};
-use super::{Session, UpstreamSession};
+use super::{Claim, Published, Session, UpstreamSession};
 use crate::refusal::{Reason, Refusal};
 use sealed_map::{SealedMap, Stored};
 
@@ -126,6 +126,11 @@ impl Sessions {
     /// A session that is at hand here; whose it is has been asked elsewhere.
     pub(crate) fn at_hand(&self, id: &str) -> Option<Arc<Session>> {
         self.at_hand.get(id)
+    }
+
+    /// All sessions that are at hand here.
+    pub(crate) fn all_at_hand(&self) -> Vec<Arc<Session>> {
+        self.at_hand.all()
     }
 
     fn take_in(&self, id: String, record: Record) -> Arc<Session> {
@@ -284,7 +289,7 @@ impl Sessions {
         };
         match written {
             Ok(false) => match self.upstream(session, server, open.generation).await? {
-                Some(first) => Ok(Published::Lost { first, own: open }),
+                Some(first) => Ok(Published::Lost(first)),
                 None => Err(changed_meanwhile()),
             },
             written => {
@@ -334,8 +339,12 @@ impl Sessions {
         if !self.shared.claim(due).await? {
             return Ok(Claim::Busy);
         }
-        let open = self.shared.upstream(&due.session, due.server, due.generation).await?;
-        Ok(open.map_or(Claim::Gone, Claim::Taken))
+        Ok(self.recorded(due).await?.map_or(Claim::Gone, Claim::Taken))
+    }
+
+    /// What the shared map has of an upstream session.
+    pub(crate) async fn recorded(&self, due: &Due) -> Result<Option<UpstreamSession>, CoordinationError> {
+        self.shared.upstream(&due.session, due.server, due.generation).await
     }
 
     /// Where the record of a session is.
@@ -348,24 +357,6 @@ impl Sessions {
     pub(crate) async fn forget_upstream(&self, due: &Due) -> Result<(), CoordinationError> {
         self.shared.remove_upstream(due).await
     }
-}
-
-/// Who closes an upstream session.
-#[derive(Debug)]
-pub(crate) enum Claim {
-    /// The caller does.
-    Taken(UpstreamSession),
-    /// Another replica does, just now.
-    Busy,
-    /// It is closed.
-    Gone,
-}
-
-/// Who opened an upstream session first.
-#[derive(Debug)]
-pub(crate) enum Published {
-    First(Arc<UpstreamSession>),
-    Lost { first: Arc<UpstreamSession>, own: UpstreamSession },
 }
 
 pub(crate) fn unknown() -> Refusal {

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::HeaderValue;
 use portico_ids::InstanceId;
@@ -55,6 +57,25 @@ impl UpstreamSession {
             initialized: Bytes::from(stored.initialized),
         })
     }
+}
+
+/// Who closes an upstream session.
+#[derive(Debug)]
+pub(crate) enum Claim {
+    /// The caller does.
+    Taken(UpstreamSession),
+    /// Another replica does, just now.
+    Busy,
+    /// It is closed.
+    Gone,
+}
+
+/// Who opened an upstream session first.
+#[derive(Debug)]
+pub(crate) enum Published {
+    First(Arc<UpstreamSession>),
+    /// Another one, which counts.
+    Lost(Arc<UpstreamSession>),
 }
 
 /// Keeps a header value out of debug output and of HPACK tables.

@@ -49,10 +49,14 @@ pub(super) async fn close_upstream(engine: &Arc<Engine>, due: &Due) -> Result<Cl
         Claim::Gone => return Ok(Closing::Closed),
     };
     let snapshot = engine.catalogue.snapshot();
+    let server = snapshot.server(due.server);
     let told = match snapshot.instance(due.server, open.instance) {
         Some(instance) => tell(engine, instance, &open).await,
-        // Of a server that is still there it may be an instance whose credential has not come yet.
-        None if snapshot.server(due.server).is_some() => Err(no_instance(None)),
+        // Its credential has not come yet.
+        None if server.is_some_and(|server| server.enabled) && engine.catalogue.lists(open.instance) => {
+            Err(no_instance(server))
+        }
+        // It was told when it was gone, by whoever knew of the session then.
         None => Ok(()),
     };
     if let Err(refusal) = told {
@@ -60,17 +64,22 @@ pub(super) async fn close_upstream(engine: &Arc<Engine>, due: &Due) -> Result<Cl
         return Ok(Closing::Failed);
     }
     engine.sessions.forget_upstream(due).await?;
-    engine.recorder.metrics.upstream_sessions_closed.inc();
     Ok(Closing::Closed)
 }
 
 /// Tells a server that a session is over; 404 and 405 are answers too.
-async fn tell(engine: &Engine, instance: &Instance, open: &UpstreamSession) -> Result<(), Refusal> {
+pub(super) async fn tell(
+    engine: &Engine,
+    instance: &Instance,
+    open: &UpstreamSession,
+) -> Result<(), Refusal> {
     if open.id.is_none() {
         return Ok(());
     }
     let outgoing = Outgoing::delete().in_session(open.id.as_ref(), open.revision);
-    engine.upstream.housekeeping(instance, outgoing).await.map(drop)
+    engine.upstream.housekeeping(instance, outgoing).await?;
+    engine.recorder.metrics.upstream_sessions_closed.inc();
+    Ok(())
 }
 
 /// Closes a session that was opened and is not used, without waiting for its server.

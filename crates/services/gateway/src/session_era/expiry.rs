@@ -61,7 +61,12 @@ pub(crate) fn spawn(engine: &Arc<Engine>, tasks: &Tasks, mut ended: mpsc::Receiv
                         let sessions = engine.sessions.look_at_idle().await;
                         engine.recorder.metrics.sessions.set(i64::try_from(sessions).unwrap_or(i64::MAX));
                     }
-                    _ = readers.tick() => engine.readers.let_go_of_slow(Instant::now()),
+                    _ = readers.tick() => {
+                        engine.readers.let_go_of_slow(Instant::now());
+                        let ejected = engine.catalogue.snapshot().ejected();
+                        let gauge = &engine.recorder.metrics.instances_ejected;
+                        gauge.set(i64::try_from(ejected).unwrap_or(i64::MAX));
+                    }
                 }
             }
         };

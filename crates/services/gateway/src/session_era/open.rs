@@ -2,19 +2,19 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
-use portico_ids::ServerId;
+use portico_ids::{InstanceId, ServerId};
 use portico_mcp_types::{Envelope, Object, Revision, SESSION_ID, text_of};
 
 use super::close::discard;
 use super::{Leg, single};
 use crate::call::Call;
-use crate::catalogue::{Instance, Server, Snapshot};
+use crate::catalogue::{Eras, Instance, Server, Snapshot};
 use crate::engine::Engine;
 use crate::front::{Inbound, Served};
 use crate::refusal::{Reason, Refusal};
 use crate::relay::whole_response;
 use crate::session::{Published, Record, UpstreamSession, sensitive};
-use crate::upstream::{Candidates, Outgoing, is_unknown_method, not_mcp, too_large};
+use crate::upstream::{Answer, Candidates, Outgoing, is_unknown_method, not_mcp, too_large};
 
 /// Id of the `initialize` that Portico sends on its own.
 const OWN_INITIALIZE: &str = "\"portico-initialize\"";
@@ -58,10 +58,11 @@ async fn open_session(
     let Some(member) = single(agent) else {
         return crate::virtual_server::initialize(engine, inbound, call).await;
     };
-    let mut candidates = candidates(engine, &agent.snapshot, member.server)?;
+    let mut candidates = candidates(engine, &agent.snapshot, (member.server, None))?;
     let outgoing = Outgoing::post(inbound.body.clone()).traced(&call.correlation, &call.trace);
     let answer = engine.upstream.exchange_with_any(&mut candidates, outgoing, call).await?;
     let instance = candidates.instance();
+    let opened = Opened::by(engine, instance, &answer);
     let (message, upstream_id) = engine.upstream.response_to(inbound.envelope.id, answer).await?;
     let Some(negotiated) = Negotiated::read(&message)? else {
         // The server refused; there is no session.
@@ -84,20 +85,56 @@ async fn open_session(
         generation: 0,
         initialized: negotiated.result,
     };
-    let session = match engine.sessions.create(record).await {
-        Ok(session) => session,
-        Err(refusal) => {
-            // Nobody would ever close it.
-            discard(engine, member.server, open);
-            return Err(refusal);
-        }
-    };
-    if let Err(refusal) = engine.sessions.publish_upstream(&session, member.server, open.clone()).await {
-        discard(engine, member.server, open);
+    let session = engine.sessions.create(record).await?;
+    if let Err(refusal) = engine.sessions.publish_upstream(&session, member.server, open).await {
+        // Its agent never learns its name.
+        engine.sessions.end(&session).await?;
         return Err(refusal);
     }
+    opened.keep();
     let id = HeaderValue::try_from(session.id.as_str()).map_err(|_| not_mcp())?;
     Ok((message, Some(id)))
+}
+
+/// A session that a server opened and of which nobody else knows yet. Whatever comes between, be it that the agent leaves, it
+/// is closed again: nobody else ever would.
+#[derive(Debug)]
+struct Opened<'a> {
+    engine: &'a Arc<Engine>,
+    server: ServerId,
+    /// `None` once others know of it.
+    open: Option<UpstreamSession>,
+}
+
+impl<'a> Opened<'a> {
+    /// The session that the head of an answer to `initialize` names.
+    fn by(engine: &'a Arc<Engine>, instance: &Instance, answer: &Answer) -> Self {
+        let id = match answer {
+            Answer::Json(reply) | Answer::Events(reply) => reply.session.clone(),
+            _ => None,
+        };
+        let open = id.map(|id| UpstreamSession {
+            instance: instance.id,
+            id: Some(sensitive(id)),
+            // What was negotiated is in the body; this one has no header that a server could refuse.
+            revision: Revision::V2025_03_26,
+            generation: 0,
+            initialized: Bytes::new(),
+        });
+        Self { engine, server: instance.server, open }
+    }
+
+    fn keep(mut self) {
+        self.open = None;
+    }
+}
+
+impl Drop for Opened<'_> {
+    fn drop(&mut self) {
+        if let Some(open) = self.open.take() {
+            discard(self.engine, self.server, open);
+        }
+    }
 }
 
 /// What a server's answer to `initialize` says.
@@ -124,10 +161,19 @@ impl Negotiated {
     }
 }
 
-/// The instances that speak the session era.
-fn candidates(engine: &Engine, snapshot: &Snapshot, server: ServerId) -> Result<Candidates, Refusal> {
+/// The instances that speak the session era, with the one that took the last call first.
+pub(super) fn candidates(
+    engine: &Engine,
+    snapshot: &Snapshot,
+    (server, last): (ServerId, Option<InstanceId>),
+) -> Result<Candidates, Refusal> {
     let server = snapshot.server(server).ok_or_else(|| no_instance(None))?;
-    match Candidates::of(server, |eras| eras.session, engine.random()) {
+    let (speaks, random) = (|eras: Eras| eras.session, engine.random());
+    let candidates = match last {
+        Some(last) => Candidates::near(last, server, speaks, random),
+        None => Candidates::of(server, speaks, random),
+    };
+    match candidates {
         Some(candidates) => Ok(candidates),
         None if server.enabled && server.speaks(|eras| eras.stateless) => Err(not_bridged(server)),
         None => Err(no_instance(Some(server))),
@@ -175,24 +221,17 @@ impl Leg<'_> {
         if let Some(open) = sessions.upstream(self.session, self.server, generation).await? {
             return Ok(open);
         }
-        let mut candidates = candidates(self.engine, &self.agent.snapshot, self.server)?;
+        let mut candidates = candidates(self.engine, &self.agent.snapshot, (self.server, None))?;
         // What the agent told other replicas is told to the server too.
         sessions.refresh(self.session).await;
-        let own = self.initialize_at(&mut candidates, generation).await?;
-        match sessions.publish_upstream(self.session, self.server, own.clone()).await {
-            Ok(Published::First(open)) => {
+        let (own, opened) = self.initialize_at(&mut candidates, generation).await?;
+        match sessions.publish_upstream(self.session, self.server, own).await? {
+            Published::First(open) => {
+                opened.keep();
                 self.restore(candidates.instance(), &open).await;
                 Ok(open)
             }
-            Ok(Published::Lost { first, own }) => {
-                discard(self.engine, self.server, own);
-                Ok(first)
-            }
-            Err(refusal) => {
-                // Nobody else knows of it.
-                discard(self.engine, self.server, own);
-                Err(refusal)
-            }
+            Published::Lost(first) => Ok(first),
         }
     }
 
@@ -200,7 +239,7 @@ impl Leg<'_> {
         &self,
         candidates: &mut Candidates,
         generation: u32,
-    ) -> Result<UpstreamSession, Refusal> {
+    ) -> Result<(UpstreamSession, Opened<'_>), Refusal> {
         let record = self.session.record();
         let body = format!(
             "{{\"jsonrpc\":\"2.0\",\"id\":{OWN_INITIALIZE},\"method\":\"initialize\",\"params\":{}}}",
@@ -210,6 +249,7 @@ impl Leg<'_> {
             Outgoing::post(Bytes::from(body.clone())).traced(&self.call.correlation, &self.call.trace);
         let answer = self.engine.upstream.housekeeping_with_any(candidates, outgoing, self.call).await?;
         let instance = candidates.instance();
+        let opened = Opened::by(self.engine, instance, &answer);
         let own = Envelope::parse(body.as_bytes())?;
         let (message, id) = self.engine.upstream.response_to(own.id, answer).await?;
         let negotiated = Negotiated::read(&message)?.ok_or_else(|| {
@@ -221,13 +261,14 @@ impl Leg<'_> {
                 )
             })
         })?;
-        Ok(UpstreamSession {
+        let own = UpstreamSession {
             instance: instance.id,
             id: id.map(sensitive),
             revision: negotiated.revision,
             generation,
             initialized: negotiated.result,
-        })
+        };
+        Ok((own, opened))
     }
 
     /// Tells a server what the agent told its forgotten session; failures are the server's loss, not the call's.

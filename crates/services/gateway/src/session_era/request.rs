@@ -6,6 +6,7 @@ use portico_ids::ServerId;
 use portico_mcp_types::{Kind, Object, PROTOCOL_VERSION, Splice, code, method, result_answer};
 use tracing::Instrument;
 
+use super::open::candidates;
 use super::{Leg, Pending, Setting, session_of, single};
 use crate::access::{Liveness, StreamKind};
 use crate::call::Call;
@@ -222,35 +223,56 @@ impl Leg<'_> {
     /// once, without the agent noticing.
     pub(crate) async fn exchange(&self, body: Bytes) -> Result<(Answer, Arc<UpstreamSession>), Refusal> {
         let open = self.open(0).await?;
-        if let Some(answer) = self.try_exchange(&open, body.clone()).await? {
-            return Ok((answer, open));
+        if let Some(answered) = self.try_exchange(&open, body.clone()).await? {
+            return Ok(answered);
         }
         let open = self.open(open.generation + 1).await?;
-        match self.try_exchange(&open, body).await? {
-            Some(answer) => Ok((answer, open)),
-            None => Err(gone()),
-        }
+        self.try_exchange(&open, body).await?.ok_or_else(gone)
     }
 
-    /// `None` if the server no longer knows the session, or its instance is gone.
-    async fn try_exchange(&self, open: &UpstreamSession, body: Bytes) -> Result<Option<Answer>, Refusal> {
-        let Some(instance) = self.agent.snapshot.instance(self.server, open.instance) else {
-            return Ok(None);
+    /// The answer and where it came from; `None` if the server no longer knows the session, or its instance is gone.
+    async fn try_exchange(
+        &self,
+        open: &Arc<UpstreamSession>,
+        body: Bytes,
+    ) -> Result<Option<(Answer, Arc<UpstreamSession>)>, Refusal> {
+        let Some((answer, open)) = self.send(open, Outgoing::post(body)).await? else { return Ok(None) };
+        let answer = match answer {
+            Answer::NotFound => None,
+            Answer::Json(reply) if reply.status == StatusCode::BAD_REQUEST && open.id.is_some() => {
+                self.read_bad_request(reply).await?
+            }
+            answer => Some(answer),
         };
-        let outgoing = Outgoing::post(body)
+        Ok(answer.map(|answer| (answer, open)))
+    }
+
+    /// Sends something within the session at the server; `None` if its instance is gone.
+    ///
+    /// A server that gave no session id has nothing to know a session by (2025-11-25, Session Management), so that any of its
+    /// instances may answer. The one of the last call comes first: it may be waiting for an answer of the agent.
+    pub(super) async fn send(
+        &self,
+        open: &Arc<UpstreamSession>,
+        outgoing: Outgoing,
+    ) -> Result<Option<(Answer, Arc<UpstreamSession>)>, Refusal> {
+        let (engine, snapshot) = (self.engine, &self.agent.snapshot);
+        let outgoing = outgoing
             .in_session(open.id.as_ref(), open.revision)
             .traced(&self.call.correlation, &self.call.trace);
-        match self.engine.upstream.exchange(instance, outgoing).await? {
-            Answer::NotFound => Ok(None),
-            Answer::Json(reply) if reply.status == StatusCode::BAD_REQUEST && open.id.is_some() => {
-                self.read_bad_request(reply).await
-            }
-            answer => Ok(Some(answer)),
+        if open.id.is_none() {
+            let mut candidates = candidates(engine, snapshot, (self.server, Some(open.instance)))?;
+            let answer = engine.upstream.exchange_with_any(&mut candidates, outgoing, self.call).await?;
+            let open = self.session.move_upstream(self.server, open, candidates.instance().id);
+            return Ok(Some((answer, open)));
         }
+        let Some(instance) = snapshot.instance(self.server, open.instance) else { return Ok(None) };
+        let answer = engine.upstream.exchange(instance, outgoing).await?;
+        Ok(Some((answer, Arc::clone(open))))
     }
 
     /// Some servers answer 400 for a session that they do not know, with an error that belongs to no request.
-    async fn read_bad_request(&self, reply: Reply) -> Result<Option<Answer>, Refusal> {
+    pub(super) async fn read_bad_request(&self, reply: Reply) -> Result<Option<Answer>, Refusal> {
         let limit = self.engine.upstream.settings.inspect_bytes;
         let JsonBody::Whole(message) = self.engine.upstream.read_json(reply.body, limit).await? else {
             return Err(too_large());

@@ -8,7 +8,7 @@ use http::StatusCode;
 use http::request::Parts;
 use portico_mcp_types::{LAST_EVENT_ID, PROTOCOL_VERSION, Revision, SESSION_ID};
 
-use super::{Leg, close_upstreams, session_of, single};
+use super::{Leg, close_upstreams, no_instance, session_of, single};
 use crate::access::{Agent, Liveness, StreamKind};
 use crate::admission::require_accept;
 use crate::call::Call;
@@ -176,29 +176,32 @@ impl Leg<'_> {
     /// again as often as `patience` says.
     pub(crate) async fn listen(&self, patience: u32) -> Result<Reply, Refusal> {
         let mut open = self.open(0).await?;
-        let mut conflicts = 0;
-        let mut attempt = 0;
-        while attempt < 2 {
-            let Some(instance) = self.agent.snapshot.instance(self.server, open.instance) else {
+        let (mut conflicts, mut is_new) = (0, false);
+        loop {
+            let Some((answer, used)) = self.send(&open, Outgoing::get()).await? else {
+                if std::mem::replace(&mut is_new, true) {
+                    return Err(no_instance(self.agent.snapshot.server(self.server)));
+                }
                 open = self.open(open.generation + 1).await?;
-                attempt += 1;
                 continue;
             };
-            let outgoing = Outgoing::get()
-                .in_session(open.id.as_ref(), open.revision)
-                .traced(&self.call.correlation, &self.call.trace);
-            match self.engine.upstream.exchange(instance, outgoing).await? {
+            let is_forgotten = match answer {
                 Answer::Events(reply) => return Ok(reply),
-                Answer::NotFound if attempt == 0 && open.id.is_some() => {
-                    open = self.open(open.generation + 1).await?;
-                    attempt += 1;
-                }
                 Answer::Json(reply) if reply.status == StatusCode::CONFLICT && conflicts < patience => {
                     conflicts += 1;
                     tokio::time::sleep(CONFLICT_PAUSE).await;
+                    continue;
                 }
-                _ => break,
+                Answer::Json(reply) if reply.status == StatusCode::BAD_REQUEST && used.id.is_some() => {
+                    self.read_bad_request(reply).await?.is_none()
+                }
+                Answer::NotFound => used.id.is_some(),
+                _ => false,
+            };
+            if !is_forgotten || std::mem::replace(&mut is_new, true) {
+                break;
             }
+            open = self.open(used.generation + 1).await?;
         }
         Err(Refusal::new(
             Reason::MethodNotAllowed,

@@ -48,6 +48,9 @@ struct Inner {
     /// Counts streams whose reader went away.
     dropped: watch::Sender<u32>,
     no_get: Mutex<bool>,
+    no_ids: Mutex<bool>,
+    /// How a session is refused that is not known.
+    unknown: Mutex<StatusCode>,
     sessions_only: Mutex<bool>,
     /// How `initialize` is refused.
     stateless_only: Mutex<Option<StatusCode>>,
@@ -71,6 +74,8 @@ impl TestServer {
             release: Notify::new(),
             dropped: watch::Sender::new(0),
             no_get: Mutex::new(false),
+            no_ids: Mutex::new(false),
+            unknown: Mutex::new(StatusCode::NOT_FOUND),
             sessions_only: Mutex::new(false),
             stateless_only: Mutex::default(),
         });
@@ -103,6 +108,16 @@ impl TestServer {
 
     pub(crate) fn offer_no_get(&self) {
         *self.inner.no_get.lock().unwrap() = true;
+    }
+
+    /// Keeps no sessions from now on: it names none and asks for none.
+    pub(crate) fn keep_no_sessions(&self) {
+        *self.inner.no_ids.lock().unwrap() = true;
+    }
+
+    /// Answers 400 for sessions that it does not know, as older SDKs do.
+    pub(crate) fn refuse_unknown_sessions_as_bad_requests(&self) {
+        *self.inner.unknown.lock().unwrap() = StatusCode::BAD_REQUEST;
     }
 
     /// Knows nothing of the stateless era from now on.
@@ -180,11 +195,13 @@ async fn handle(State(inner): State<Arc<Inner>>, request: Request<Body>) -> Resp
     let stateless = head.headers.get("mcp-protocol-version").is_some_and(|v| v == "2026-07-28");
     let session = head.headers.get("mcp-session-id").and_then(|v| v.to_str().ok()).map(str::to_owned);
     let message = seen.json();
-    if !stateless && message["method"] != "initialize" {
+    if !stateless && message["method"] != "initialize" && !*inner.no_ids.lock().unwrap() {
         let known = session.as_ref().is_some_and(|id| inner.sessions.lock().unwrap().contains(id));
         if !known {
-            let body = r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32001,"message":"Session not found"}}"#;
-            return json(StatusCode::NOT_FOUND, body.to_owned());
+            let status = *inner.unknown.lock().unwrap();
+            let code = if status == StatusCode::NOT_FOUND { -32001 } else { -32000 };
+            let error = format!(r#"{{"code":{code},"message":"Session not found"}}"#);
+            return json(status, format!(r#"{{"jsonrpc":"2.0","id":null,"error":{error}}}"#));
         }
     }
     if stateless && *inner.sessions_only.lock().unwrap() {
@@ -276,7 +293,9 @@ fn initialize(inner: &Arc<Inner>, message: &Value, id: &str) -> Response {
         r#"{{"jsonrpc":"2.0","id":{id},"result":{{"protocolVersion":"{version}","capabilities":{{"tools":{{}},"completions":{{}}}},"serverInfo":{{"name":"t","version":"1"}},"extra":1.10}}}}"#
     );
     let mut response = json(StatusCode::OK, body);
-    response.headers_mut().insert("mcp-session-id", session.parse().unwrap());
+    if !*inner.no_ids.lock().unwrap() {
+        response.headers_mut().insert("mcp-session-id", session.parse().unwrap());
+    }
     response
 }
 

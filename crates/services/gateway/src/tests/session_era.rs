@@ -426,3 +426,24 @@ async fn s3_17_calls_are_counted_by_their_end() {
     assert!(page.contains("portico_gateway_calls_total{reason=\"ok\"} 3"), "{page}");
     assert!(page.contains("portico_gateway_calls_total{reason=\"unknown_session\"} 1"), "{page}");
 }
+
+#[tokio::test]
+async fn a_session_that_a_server_opens_with_an_unsound_answer_is_closed_again() {
+    let bench = Bench::new().await;
+    let body = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"1999-01-01","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}"#;
+    // The server agrees to a revision that does not exist.
+    assert_eq!(bench.post(body).await.refusal(), (502, -32603, "upstream_not_mcp".to_owned()));
+    let told = bench.server.wait_for(|seen| seen.method == Method::DELETE).await;
+    assert_eq!(told.headers["mcp-session-id"], "upstream-1");
+}
+
+#[tokio::test]
+async fn a_server_that_calls_a_forgotten_session_a_bad_request_gets_a_new_one_for_its_stream_too() {
+    let bench = Bench::new().await;
+    let session = bench.initialize("2025-11-25").await;
+    bench.server.refuse_unknown_sessions_as_bad_requests();
+    bench.server.forget();
+    let request = bench.request(Method::GET).header("mcp-session-id", &session).body(Body::empty()).unwrap();
+    assert_eq!(bench.open(request).await.status(), 200);
+    assert_eq!(bench.server.last().headers["mcp-session-id"], "upstream-2");
+}

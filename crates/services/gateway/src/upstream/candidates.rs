@@ -6,11 +6,15 @@ use std::time::Duration;
 use portico_ids::InstanceId;
 use tokio::time::Instant;
 
-use super::{Answer, HOUSEKEEPING, Outgoing, Unanswered, Upstream};
+use super::{Answer, HOUSEKEEPING, Outgoing, Unanswered, Upstream, Within};
 use crate::call::Call;
 use crate::catalogue::{Eras, Instance, Server};
 use crate::metrics::Retry;
 use crate::refusal::Refusal;
+
+/// How long an instance may take to take a connection while another one could have the call (Linkerd's
+/// `outboundConnectTimeout`); with none left it has the whole of the connect timeout.
+const ATTEMPT: Duration = Duration::from_secs(1);
 
 /// The instances of a server that speak an era: the one that is to take a call, and those that can take its place.
 #[derive(Debug)]
@@ -28,6 +32,22 @@ impl Candidates {
         Some(Self { server: Arc::clone(server), speaks, random, instance })
     }
 
+    /// The same, but the one that took the last call comes first while it takes connections.
+    pub(crate) fn near(
+        last: InstanceId,
+        server: &Arc<Server>,
+        speaks: fn(Eras) -> bool,
+        random: u32,
+    ) -> Option<Self> {
+        match server.good(last, speaks) {
+            Some(instance) => {
+                let (server, instance) = (Arc::clone(server), Arc::clone(instance));
+                Some(Self { server, speaks, random, instance })
+            }
+            None => Self::of(server, speaks, random),
+        }
+    }
+
     /// The one that is to take the next call; after a call, the one that took it.
     pub(crate) fn instance(&self) -> &Arc<Instance> {
         &self.instance
@@ -35,6 +55,12 @@ impl Candidates {
 
     fn are_several(&self) -> bool {
         self.server.instances.len() > 1
+    }
+
+    /// How long the call may take at the instance whose turn it is, the last one of `tried`.
+    fn within(&self, answer: Duration, tried: &[InstanceId]) -> Within {
+        let may_move = self.server.has_good_other(self.speaks, tried) && self.server.retries.covers_one();
+        Within { connection: Some(if may_move { ATTEMPT.min(answer) } else { answer }), answer }
     }
 }
 
@@ -69,15 +95,18 @@ impl Upstream {
     ) -> Result<Answer, Refusal> {
         let first = Arc::clone(&candidates.instance);
         if !candidates.are_several() {
-            return Ok(self.send(&first, outgoing, timeout(&first)).await?);
+            return Ok(self.send(&first, outgoing, Within::answer(timeout(&first))).await?);
         }
         candidates.server.retries.deposit();
         let begun = Instant::now();
         let mut tried = Vec::new();
         let mut left = timeout(&first);
         loop {
-            let sent = self.send(&candidates.instance, outgoing.clone(), left).await;
-            if !tried.is_empty() {
+            let is_retry = !tried.is_empty();
+            tried.push(candidates.instance.id);
+            let within = candidates.within(left, &tried);
+            let sent = self.send(&candidates.instance, outgoing.clone(), within).await;
+            if is_retry {
                 self.metrics.retried(if sent.is_ok() { Retry::Answered } else { Retry::Failed });
             }
             let unsent = match sent {
@@ -85,7 +114,6 @@ impl Upstream {
                 Err(Unanswered::Sent(refusal)) => return Err(refusal),
                 Err(Unanswered::Unsent(refusal)) => refusal,
             };
-            tried.push(candidates.instance.id);
             let other = other(candidates, &tried).and_then(|other| {
                 left = timeout(&other).saturating_sub(begun.elapsed());
                 may_retry(candidates, left).map(|()| other)

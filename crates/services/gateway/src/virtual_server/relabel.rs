@@ -31,6 +31,10 @@ impl Relabel {
         self.inner.needs_whole()
     }
 
+    pub(crate) fn needs_whole_after(&self, beginning: &[u8]) -> bool {
+        self.inner.needs_whole_after(beginning)
+    }
+
     pub(crate) fn apply(&self, message: &Bytes) -> Result<Bytes, Refusal> {
         let envelope = Envelope::parse(message).map_err(|_| not_mcp())?;
         match envelope.kind {

@@ -126,6 +126,7 @@ pub(super) async fn by_reference<'a>(
 ) -> Result<Target<'a>, Refusal> {
     let reference = params.get("ref").ok_or(ParseError::Param("ref", "an object"))?;
     let reference = Object::parse(reference.get(), "ref")?;
+    reference.refuse_lookalikes(&["type", "name", "uri"])?;
     let text = |key: &'static str| {
         reference
             .get(key)

@@ -306,7 +306,9 @@ impl Events {
                     return Ok(Some(event.data));
                 }
             }
-            match self.reply.body.frame().await {
+            // What an instance says that is gone is not heard any more; its stream is opened where there is another one.
+            let departed = self.reply.load.departed().clone();
+            match departed.run_until_cancelled(self.reply.body.frame()).await.flatten() {
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
                         self.decoder.push(&data);

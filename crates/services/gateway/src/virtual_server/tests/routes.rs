@@ -39,6 +39,25 @@ async fn an_unknown_name_is_refused_and_no_call_is_made() {
 }
 
 #[tokio::test]
+async fn a22_a_second_name_for_servers_that_do_not_look_at_case_reaches_none() {
+    let bench = Virtual::new(Names::Prefixed, vec![Setup::default(), Setup::default()]).await;
+    let session = bench.open().await;
+    for params in [
+        r#"{"name":"two__echo","Name":"hidden"}"#,
+        r#"{"NAME":"hidden","name":"two__echo"}"#,
+        r#"{"name":"two__echo"},"Params":{"name":"hidden"}"#,
+    ] {
+        let body = format!(r#"{{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{params}}}"#);
+        let refused = bench.bench.in_session(&session, &body).await.json();
+        assert_eq!(refused["error"]["data"]["reason"], "duplicate_key", "{params}");
+    }
+    let reference = json!({"ref": {"type": "ref/prompt", "name": "two__p", "Name": "hidden"}});
+    let refused = bench.ask(&session, "completion/complete", reference).await;
+    assert_eq!(refused["error"]["data"]["reason"], "duplicate_key");
+    assert!(bench.members[1].seen("tools/call").is_empty());
+}
+
+#[tokio::test]
 async fn a_shortened_name_finds_its_tool() {
     let long = "x".repeat(80);
     let setup = Setup { tools: tools(&[&long, "short"]), ..Setup::default() };
