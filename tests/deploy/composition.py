@@ -98,8 +98,8 @@ class Composition:
         text = text.replace("/run/secrets", str(secrets)).replace("dir /data", f"dir {self.directory}/redis")
         (self.directory / "redis.conf").write_text(f"{text}\nport {port}\n")
         self.process("redis-server", self.directory / "redis.conf")
-        url = (secrets / "redis-url").read_text()
-        (secrets / "redis-url").write_text(url.replace(":6379", f":{port}"))
+        for path in secrets.glob("redis-url-*"):
+            path.write_text(path.read_text().replace(":6379", f":{port}"))
         check = ["redis-cli", "-p", str(port), *COMPOSE["services"]["redis"]["healthcheck"]["test"][2:]]
         until(lambda: "PONG" in subprocess.run(check, capture_output=True, text=True).stdout)
 

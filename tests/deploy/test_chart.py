@@ -174,7 +174,7 @@ def test_s3_49_two_of_everything_share_one_redis():
         assert release("minimal").settings(service)["coordination"] == {
             "redis_url": {"file": "/run/secrets/portico/redis-url"}
         }
-        assert secrets("minimal", service)["redis-url"] == ("portico-redis", "url")
+        assert secrets("minimal", service)["redis-url"] == ("portico-redis", f"{service}-url")
 
 
 def test_s0_27_an_autoscaler_takes_the_place_of_a_number_of_replicas():

@@ -106,7 +106,7 @@ def test_a_service_sees_its_own_key_and_its_own_secrets():
         assert f"{service}-tls:/run/portico/tls:ro" in volumes
         assert [v for v in volumes if "-tls:" in v or v.startswith("authority")] == [f"{service}-tls:/run/portico/tls:ro"]
         stores = GRAPH["services"][service]["stores"]
-        assert set(CONTAINERS[service]["secrets"]) == {"redis-url"} | ({"database-url"} if "postgres" in stores else set())
+        assert set(CONTAINERS[service]["secrets"]) == {f"redis-url-{service}"} | ({"database-url"} if "postgres" in stores else set())
     assert set(CONTAINERS["migrator"]["secrets"]) == {"database-url", "administrator-password"}
 
 
@@ -131,7 +131,10 @@ def test_secrets_are_made_once_and_fit_together(tmp_path):
     assert set(made) == named
     assert (tmp_path / "secrets").stat().st_mode & 0o777 == 0o700
     assert f":{made['postgres-password'].strip()}@postgres:5432/portico" in made["database-url"]
-    password = re.fullmatch(r"redis://portico:(\w{48})@redis:6379\n", made["redis-url"]).group(1)
-    assert hashlib.sha256(password.encode()).hexdigest() in made["redis-users"]
+    users = dict(line.removeprefix("user ").split(" on ", 1) for line in made["redis-users"].splitlines())
+    assert set(users) == {"default", *SERVICES} and users["default"] == "nopass -@all +ping"
+    for service in SERVICES:
+        password = re.fullmatch(rf"redis://{service}:(\w{{48}})@redis:6379\n", made[f"redis-url-{service}"]).group(1)
+        assert users[service].startswith(f"#{hashlib.sha256(password.encode()).hexdigest()} ~portico:")
     subprocess.run(script, check=True, capture_output=True)
     assert {path.name: path.read_text() for path in (tmp_path / "secrets").iterdir()} == made

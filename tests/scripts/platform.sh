@@ -45,6 +45,11 @@ scenarios() {
     --status-level slow
 }
 
+# Without a right a service works as if Redis were down: nothing else fails.
+rights() {
+  ! grep -F "the user of the Redis URL may not do" "$dir"/platform/logs/*
+}
+
 down() {
   "$local_platform" down --dir "$dir/platform"
   if pgrep -f "$dir/platform"; then
@@ -56,5 +61,6 @@ down() {
 step "platform up" up
 step "scenarios on separate services" scenarios
 step "conformance through the balancer" tests/scripts/conformance.sh platform "$programs/portico" "$dir/platform/ready.json"
+step "rights of the users of Redis" rights
 step "platform down" down
 step "fault drills, the short ones" python3 tests/drills/drills.py --bin "$programs" --smoke

@@ -45,14 +45,17 @@ class Settings:
     def __init__(self, layout: Layout, state: State):
         self.layout, self.state = layout, state
         self.database_url = layout.secrets / "database-url"
-        self.redis_url = layout.secrets / "redis-url"
 
     def file(self, name: str) -> Path:
         return self.layout.settings / f"{name}.toml"
 
+    def redis_url(self, service: str) -> Path:
+        return self.layout.secrets / f"redis-url-{service}"
+
     def write(self, names: list[str], postgres: Postgres, redis: Redis):
         write_private(self.database_url, postgres.url())
-        write_private(self.redis_url, redis.url())
+        for service in PEERS:
+            write_private(self.redis_url(service), redis.url(service))
         for key, name in (("administrator", "administrator-password"), ("client_secret", "client-secret")):
             write_private(self.layout.secrets / name, self.state.passwords.get(key) or self.state.account[key])
         write_private(self.file("migrator"), toml(self.migrator()))
@@ -84,7 +87,7 @@ class Settings:
             "admin_listen": address["admin"],
             "data_dir": layout.data / name,
             "keys": {"file": str(layout.keys)},
-            "coordination": {"redis_url": {"file": self.redis_url}, "ca": layout.certs / "ca.pem"},
+            "coordination": {"redis_url": {"file": self.redis_url(service)}, "ca": layout.certs / "ca.pem"},
             "tls": {**certificate, "ca": layout.certs / "ca.pem"},
             "peers": peers,
             # Servers of one's own on this machine are what a local platform is for.

@@ -1,5 +1,6 @@
 """Postgres and Redis of this platform alone: on loopback, with passwords, by TLS."""
 
+import hashlib
 import os
 import shutil
 import signal
@@ -11,6 +12,7 @@ from .layout import HOST, Layout, State, write_private
 from .processes import Process, program
 
 START_SECONDS = 30
+REDIS_RIGHTS = Path(__file__).parents[2] / "redis-users.acl"
 DEBIAN_POSTGRES = Path("/usr/lib/postgresql")
 
 
@@ -98,14 +100,29 @@ class Redis:
         self.client = program("redis-cli", "redis-tools")
         self.process = Process(layout, "redis", [program("redis-server", "redis-server"), self.config])
 
-    def url(self) -> str:
-        return f"rediss://:{self.state.passwords['redis']}@{self.state.address('redis')}/0"
+    def password(self, service: str) -> str:
+        """That of the user of a service: nobody finds another one's with it."""
+        return hashlib.sha256(f"{self.state.passwords['redis']} {service}".encode()).hexdigest()
+
+    def url(self, service: str) -> str:
+        """With the user of a service, which may touch what that service needs."""
+        return f"rediss://{service}:{self.password(service)}@{self.state.address('redis')}/0"
+
+    def users(self) -> str:
+        """Those of the services, and one for redis-cli."""
+        users = [f"user default on >{self.state.passwords['redis']} ~* &* +@all"]
+        for line in REDIS_RIGHTS.read_text().splitlines():
+            if line.startswith("user "):
+                users.append(line.replace(" PASSWORD ", f" >{self.password(line.split()[1])} ", 1))
+        return "\n".join(users) + "\n"
 
     def prepare(self):
+        users = self.layout.settings / "redis-users.acl"
+        write_private(users, self.users())
         lines = [
             f"bind {HOST}", "port 0", f"tls-port {self.port}", "tls-auth-clients no", "protected-mode yes",
             f"tls-cert-file {self.layout.certs}/redis.pem", f"tls-key-file {self.layout.certs}/redis-key.pem",
-            f"tls-ca-cert-file {self.layout.certs}/ca.pem", f"requirepass {self.state.passwords['redis']}",
+            f"tls-ca-cert-file {self.layout.certs}/ca.pem", f"aclfile {users}",
             'save ""', "appendonly no", f"dir {self.layout.run}", "maxmemory 256mb", "maxmemory-policy volatile-ttl",
         ]
         write_private(self.config, "\n".join(lines) + "\n")

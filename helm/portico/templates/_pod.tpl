@@ -35,7 +35,7 @@ capabilities:
 {{- $values := .root.Values -}}
 {{- $tls := include "portico.tls-secret" . -}}
 {{ include "portico.secret-file" (list $values.keys.existingSecret $values.keys.key "keys.json") }}
-{{ include "portico.secret-file" (list $values.redis.existingSecret $values.redis.key "redis-url") }}
+{{ include "portico.secret-file" (list $values.redis.existingSecret (index $values.redis.keys (include "portico.values-key" .)) "redis-url") }}
 {{- with $values.redis.caSecret }}
 {{ include "portico.secret-file" (list . "ca.crt" "redis-ca.crt") }}
 {{- end }}

@@ -23,7 +23,8 @@ use std::{
 
 use portico_process::{ReadinessCheck, Tasks};
 use redis::{
-    Cmd, ErrorKind, FromRedisValue, ScriptInvocation, ServerErrorKind, Value, aio::MultiplexedConnection,
+    Cmd, ErrorKind, FromRedisValue, RedisError, ScriptInvocation, ServerErrorKind, Value,
+    aio::MultiplexedConnection,
 };
 use tokio::{
     sync::{Notify, watch},
@@ -56,6 +57,8 @@ struct Inner {
     state: watch::Sender<State>,
     /// A task makes connections; not any more once the process ends.
     kept: AtomicBool,
+    /// The log has told that a question was refused for lack of a right.
+    refused: AtomicBool,
     channels: Arc<Channels>,
     metrics: ServerMetrics,
 }
@@ -131,6 +134,7 @@ impl Server {
             deadline,
             state: watch::Sender::new(State::Connecting),
             kept: AtomicBool::new(true),
+            refused: AtomicBool::new(false),
             channels: Arc::default(),
             metrics: ServerMetrics::new(deps.metrics),
         };
@@ -206,7 +210,24 @@ impl Server {
                 // taken over some of the slots: connecting anew tells.
                 self.lost(&connected);
             }
+            self.tell_of_a_refusal(operation, &error);
             return Err(operation.unavailable(error.to_string()));
+        }
+    }
+
+    /// Logs the first time that the user of the URL may not do something: whoever asked only sees that Redis is of no
+    /// use, and what is local meanwhile hides it.
+    fn tell_of_a_refusal(&self, operation: Operation, error: &RedisError) {
+        let refused = error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm)
+            || error.detail().is_some_and(|detail| detail.contains("ACL failure in script"));
+        if refused && !self.inner.refused.swap(true, Ordering::Relaxed) {
+            tracing::error!(
+                redis.operation = operation.name,
+                redis.capability = operation.capability,
+                redis.reason = %error,
+                "the user of the Redis URL may not do what this service needs: give it the rights of its line in \
+                 deploy/redis-users.acl"
+            );
         }
     }
 

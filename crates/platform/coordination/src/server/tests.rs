@@ -278,6 +278,110 @@ async fn a_user_of_redis_needs_the_prefix_and_nothing_dangerous() {
     exercise(&Replica::with(&url, "d", impatient())).await;
 }
 
+/// The users of the deployments, as an operator gets them: one for each service.
+const USERS: &str = include_str!("../../../../../deploy/redis-users.acl");
+
+/// A replica of each service, as its own user, and the topic between two of them.
+async fn one_of_each() -> Option<(OwnServer, [Replica; 4])> {
+    let users = |dir: &Path| {
+        let file = dir.join("users.acl");
+        let users = USERS.lines().filter(|line| line.starts_with("user "));
+        let users: Vec<_> = users.map(|line| line.replacen("PASSWORD", ">secret", 1)).collect();
+        std::fs::write(&file, users.join("\n")).unwrap();
+        vec!["--aclfile".to_owned(), file.to_str().unwrap().to_owned()]
+    };
+    let server = OwnServer::start_with(users).await?;
+    let replicas = ["gateway", "auth-server", "registry", "worker"].map(|user| {
+        let url = server.url().replace("redis://", &format!("redis://{user}:secret@"));
+        Replica::with(&url, "d", impatient())
+    });
+    Some((server, replicas))
+}
+
+const EVENTS: &str = "portico.registry.v1";
+
+/// Uses what every service uses, under the names of one.
+async fn use_as(replica: &Replica, prefix: &str) {
+    let name = format!("{prefix}.x");
+    let map = replica.coordination.ttl_map(&name);
+    map.put("k", A, MINUTE).await.unwrap();
+    assert!(!map.put_if_absent("k", A, MINUTE).await.unwrap());
+    assert!(map.swap("k", &A, A, MINUTE).await.unwrap());
+    assert!(map.touch("k", MINUTE).await.unwrap());
+    assert_eq!(map.renew("k", MINUTE).await.unwrap(), Some(A));
+    assert_eq!(map.take("k").await.unwrap(), Some(A));
+    assert!(!map.remove("k").await.unwrap());
+    let leases = replica.coordination.leases();
+    let lease = leases.acquire(&name, "o", MINUTE).await.unwrap().unwrap();
+    assert!(leases.renew(&lease, MINUTE).await.unwrap().is_some());
+    assert!(leases.release(&lease).await.unwrap());
+    let (key, limit) = (LimitKey::new(&name, "p"), Limit { per_minute: 60, burst: 5 });
+    replica.coordination.rate_limiter().try_acquire(&key, limit, SystemClock.now()).unwrap();
+    eventually("a bucket is shared", async || replica.asked("rate_limit") > 0).await;
+    assert_eq!(replica.metric("portico_coordination_failures_total{capability=\"rate_limit\"}"), 0);
+}
+
+#[tokio::test]
+async fn the_user_of_a_service_may_do_what_the_service_does() {
+    let Some((_server, replicas)) = one_of_each().await else { return };
+    let [gateway, auth_server, registry, worker] = &replicas;
+    for (replica, prefix) in
+        [(gateway, "gateway"), (auth_server, "auth"), (registry, "registry"), (worker, "worker")]
+    {
+        use_as(replica, prefix).await;
+    }
+    for (replica, prefix) in [(gateway, "gateway"), (worker, "worker")] {
+        let mailbox = replica.coordination.mailbox();
+        let mut inbox = mailbox.receive(&format!("{prefix}/o")).await.unwrap();
+        mailbox.send(&format!("{prefix}/o"), A).await.unwrap();
+        assert_eq!(inbox.next().await, Some(A));
+    }
+    let (publisher, events) = (registry.coordination.events(), worker.coordination.events());
+    let consumer = events.subscribe(EVENTS, "worker", "1").await.unwrap();
+    for key in ["poison", "2"] {
+        publisher.publish(EVENTS, key, A).await.unwrap();
+    }
+    assert_eq!(consumer.next().await.unwrap().key, "poison");
+    let handled = consumer.next().await.unwrap();
+    consumer.ack(handled.id).await.unwrap();
+    assert!(timeout(Duration::from_millis(500), consumer.next()).await.is_err());
+    assert_eq!(events.dead_letters(EVENTS, "worker").await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn the_user_of_a_service_cannot_read_or_change_what_only_another_needs() {
+    let Some((_server, replicas)) = one_of_each().await else { return };
+    let names = ["gateway", "auth.pushed", "registry", "worker.seats"];
+    for (owner, name) in names.iter().enumerate() {
+        replicas[owner].coordination.ttl_map(name).put("k", A, MINUTE).await.unwrap();
+        for (other, replica) in replicas.iter().enumerate().filter(|(other, _)| *other != owner) {
+            let map = replica.coordination.ttl_map(name);
+            let refused = [map.get("k").await.unwrap_err(), map.put("k", A, MINUTE).await.unwrap_err()];
+            assert!(
+                refused.iter().all(|why| why.to_string().contains("NoPerm")),
+                "{other} {name}: {refused:?}"
+            );
+            let lease = replica.coordination.leases().acquire(name, "o", MINUTE).await;
+            assert!(unavailable(&lease), "{other} {name}: {lease:?}");
+        }
+    }
+    let [gateway, auth_server, registry, worker] = &replicas;
+    for replica in [gateway, auth_server] {
+        assert!(unavailable(&replica.coordination.events().publish(EVENTS, "forged", A).await));
+        assert!(unavailable(&replica.coordination.events().dead_letters(EVENTS, "worker").await));
+    }
+    // A letter between gateways carries calls and answers of agents.
+    for replica in [auth_server, registry, worker] {
+        assert!(unavailable(&replica.coordination.mailbox().send("gateway/o", A).await));
+    }
+    for words in [&["KEYS", "*"][..], &["FLUSHALL"], &["CONFIG", "GET", "*"], &["ACL", "LIST"], &["MONITOR"]]
+    {
+        let asked: redis::RedisResult<redis::Value> =
+            redis::cmd(words[0]).arg(&words[1..]).query_async(&mut gateway.raw().await).await;
+        assert!(asked.is_err(), "{words:?}");
+    }
+}
+
 #[tokio::test]
 async fn s0_14_a_redis_without_memory_refuses_what_is_new_and_goes_on_with_what_it_has() {
     let Some((_server, replica)) = patient().await else { return };
