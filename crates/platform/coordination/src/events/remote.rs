@@ -99,6 +99,7 @@ impl RemoteStream {
             bell: server.channels().bell(&bell(server.keys(), topic)),
             member: Arc::new(Member {
                 shared: Arc::clone(&self.shared),
+                topic: topic.to_owned(),
                 stream,
                 dead,
                 group: group.to_owned(),
@@ -160,6 +161,7 @@ pub(super) struct RemoteConsumer {
 #[derive(Debug)]
 struct Member {
     shared: Arc<Shared>,
+    topic: String,
     stream: String,
     dead: String,
     group: String,
@@ -216,11 +218,17 @@ impl Member {
         let mut script = next.prepare_invoke();
         script.key(&self.stream).key(&self.dead).arg(&self.group).arg(&self.name);
         script.arg(millis(settings.visibility_timeout)).arg(settings.max_attempts).arg(settings.capacity);
-        let (event, letters, wait): (Option<Event>, usize, i64) =
+        let (event, letters, keys, wait): (Option<Event>, usize, Vec<String>, i64) =
             server.ask(NEXT, Question::Script(&script)).await?;
         if letters > 0 {
             server.count_dead_letters(letters);
-            tracing::error!(event.group = self.group, event.count = letters, "events became dead letters");
+            tracing::error!(
+                event.topic = self.topic,
+                event.group = self.group,
+                event.count = letters,
+                event.keys = keys.join(" "),
+                "events became dead letters: nobody could handle them, a resync has to make up for it"
+            );
         }
         let delivery = event.and_then(|(id, key, payload, attempt)| {
             Some(Delivery { id: delivery_id(&id)?, key, payload, attempt })
