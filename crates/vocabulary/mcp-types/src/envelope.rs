@@ -45,6 +45,9 @@ impl PartialEq for Id<'_> {
     }
 }
 
+/// The members of a message (JSON-RPC 2.0 §4 and §5).
+const MEMBERS: [&str; 6] = ["jsonrpc", "id", "method", "params", "result", "error"];
+
 /// What kind of message an envelope is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -85,6 +88,7 @@ impl<'a> Envelope<'a> {
     /// Reads one message whose depth was checked already.
     pub fn read(json: &'a str) -> Result<Self, ParseError> {
         let object = Object::parse(json, "a JSON-RPC message")?;
+        object.refuse_lookalikes(&MEMBERS)?;
         let id = object.get("id").map_or(Id::Absent, Id::Present);
         if object.get("jsonrpc").and_then(text_of).as_deref() != Some("2.0") {
             return Err(ParseError::Invalid("jsonrpc must be \"2.0\""));
@@ -191,6 +195,7 @@ mod tests {
         for (body, reason) in [
             (r#"{"jsonrpc":"2.0","id":1,"method":"a","m\u0065thod":"b"}"#, "duplicate_key"),
             (r#"{"jsonrpc":"2.0","id":1,"method":"a","z":1,"z":2}"#, "duplicate_key"),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"a","Method":"b"}"#, "duplicate_key"),
             (r#"["2.0",1,"tools/call",{}]"#, "invalid_message"),
             (r#"{"jsonrpc":"1.0","id":1,"method":"a"}"#, "invalid_message"),
             (r#"{"jsonrpc":"2.0","id":1,"method":7}"#, "invalid_message"),

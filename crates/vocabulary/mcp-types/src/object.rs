@@ -22,6 +22,9 @@ pub enum ParseError {
     /// A key stands twice in one object: two parsers could read two different messages.
     #[error("the key {0:?} stands twice in one object")]
     DuplicateKey(String),
+    /// A key differs only by case from one that is read: a parser that does not look at case would take it instead.
+    #[error("the key {0:?} is spelled with other upper or lower case than the protocol has it")]
+    Lookalike(String),
     /// A level that must be an object is something else.
     #[error("{0} must be a JSON object")]
     NotAnObject(&'static str),
@@ -39,9 +42,11 @@ impl ParseError {
     pub fn code(&self) -> i32 {
         match self {
             Self::NotUtf8 | Self::Syntax(_) => code::PARSE_ERROR,
-            Self::TooDeep | Self::DuplicateKey(_) | Self::NotAnObject(_) | Self::Invalid(_) => {
-                code::INVALID_REQUEST
-            }
+            Self::TooDeep
+            | Self::DuplicateKey(_)
+            | Self::Lookalike(_)
+            | Self::NotAnObject(_)
+            | Self::Invalid(_) => code::INVALID_REQUEST,
             Self::Param(..) => code::INVALID_PARAMS,
         }
     }
@@ -52,7 +57,7 @@ impl ParseError {
         match self {
             Self::NotUtf8 | Self::Syntax(_) => "malformed_json",
             Self::TooDeep => "body_too_deep",
-            Self::DuplicateKey(_) => "duplicate_key",
+            Self::DuplicateKey(_) | Self::Lookalike(_) => "duplicate_key",
             Self::NotAnObject(_) | Self::Invalid(_) => "invalid_message",
             Self::Param(..) => "invalid_params",
         }
@@ -89,6 +94,19 @@ impl<'a> Object<'a> {
         self.fields.iter().find(|(name, _)| name == key).map(|&(_, value)| value)
     }
 
+    /// Refuses a key that is one of `read` but for its case.
+    ///
+    /// Servers that do not look at case, as all that use Go's `encoding/json`, take the last of `name` and `Name`: they would
+    /// call another tool than the one that was decided on.
+    pub fn refuse_lookalikes(&self, read: &[&str]) -> Result<(), ParseError> {
+        let is_lookalike =
+            |key: &str| !read.contains(&key) && read.iter().any(|name| equal_folded(key, name));
+        match self.fields.iter().find(|(key, _)| is_lookalike(key)) {
+            Some((key, _)) => Err(ParseError::Lookalike(bounded(key))),
+            None => Ok(()),
+        }
+    }
+
     /// All members in the order in which they stand.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
         self.fields.iter().map(|(key, value)| (key.as_ref(), *value))
@@ -109,6 +127,22 @@ pub fn text_of(raw: &RawValue) -> Option<Cow<'_, str>> {
         return Some(Cow::Borrowed(inner));
     }
     serde_json::from_str(raw.get()).ok().map(Cow::Owned)
+}
+
+/// Whether two keys are equal by simple case folding; besides ASCII letters only two fold to letters of ASCII
+/// (Unicode, `CaseFolding.txt`).
+fn equal_folded(one: &str, other: &str) -> bool {
+    let fold = |c: char| match c {
+        '\u{17f}' => 's',
+        '\u{212a}' => 'k',
+        c => c.to_ascii_lowercase(),
+    };
+    one.chars().map(fold).eq(other.chars().map(fold))
+}
+
+/// A key for an error message: it comes from the caller.
+fn bounded(key: &str) -> String {
+    key.chars().take(64).collect()
 }
 
 /// Members up to this number are compared one by one; a set is only worth it above.
@@ -148,7 +182,7 @@ impl<'de> Visitor<'de> for FieldsVisitor {
                 !many.insert(key.clone())
             };
             if seen && duplicate.is_none() {
-                duplicate = Some(key.chars().take(64).collect());
+                duplicate = Some(bounded(&key));
             }
             all.push((key, map.next_value()?));
         }
@@ -199,6 +233,25 @@ mod tests {
         assert!(Object::parse(&format!("{{{}}}", keys.join(",")), "x").is_ok());
         keys.push("\"k3\":0".to_owned());
         assert!(Object::parse(&format!("{{{}}}", keys.join(",")), "x").is_err());
+    }
+
+    #[test]
+    fn s3_02_a_key_that_only_differs_by_case_is_refused_where_it_is_read() {
+        let read = ["name", "task"];
+        for json in
+            [r#"{"name":1,"Name":2}"#, r#"{"NAM\u0045":1}"#, "{\"ta\u{17f}k\":1}", "{\"tas\u{212a}\":1}"]
+        {
+            let object = Object::parse(json, "params").unwrap();
+            let refused = object.refuse_lookalikes(&read).unwrap_err();
+            assert_eq!(
+                (refused.reason(), refused.code()),
+                ("duplicate_key", code::INVALID_REQUEST),
+                "{json}"
+            );
+        }
+        for json in [r#"{"name":1,"task":2,"names":3,"nam":4,"\u00e4":5}"#, "{}"] {
+            assert_eq!(Object::parse(json, "params").unwrap().refuse_lookalikes(&read), Ok(()), "{json}");
+        }
     }
 
     #[test]

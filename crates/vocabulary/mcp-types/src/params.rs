@@ -5,6 +5,23 @@ use serde_json::value::RawValue;
 use crate::meta::Meta;
 use crate::object::{Object, ParseError, text_of};
 
+/// The members of `params` that decide about a message, or are replaced in it, in any revision.
+const MEMBERS: [&str; 13] = [
+    "_meta",
+    "arguments",
+    "capabilities",
+    "cursor",
+    "inputResponses",
+    "level",
+    "name",
+    "notifications",
+    "protocolVersion",
+    "ref",
+    "requestState",
+    "taskId",
+    "uri",
+];
+
 /// What a gateway reads of `params`; the rest stays raw.
 #[derive(Debug, Clone, Default)]
 pub struct CallParams<'a> {
@@ -20,6 +37,7 @@ impl<'a> CallParams<'a> {
     pub fn parse(params: Option<&'a RawValue>) -> Result<Self, ParseError> {
         let Some(raw) = params else { return Ok(Self::default()) };
         let object = Object::parse(raw.get(), "params")?;
+        object.refuse_lookalikes(&MEMBERS)?;
         let meta = match object.get("_meta") {
             Some(meta) => Meta::parse(meta)?,
             None => Meta::default(),
@@ -103,10 +121,12 @@ mod tests {
     }
 
     #[test]
-    fn s3_02_positional_params_and_duplicates_below_are_refused() {
+    fn s3_02_positional_params_duplicates_and_lookalikes_below_are_refused() {
         for inner in [
             r#"["delete_all"]"#,
             r#"{"name":"a","nam\u0065":"b"}"#,
+            r#"{"name":"a","Name":"b"}"#,
+            r#"{"RequestState":"never sealed"}"#,
             r#"{"_meta":{"k":1,"k":2}}"#,
             r#"{"_meta":[]}"#,
         ] {

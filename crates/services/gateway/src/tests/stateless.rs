@@ -142,6 +142,32 @@ async fn mirrored_parameters_are_compared_after_listing_the_tools_once() {
 }
 
 #[tokio::test]
+async fn rs_31_request_state_is_sealed_also_in_an_answer_that_is_too_large_to_be_held_back() {
+    let bench = Bench::with(|settings| settings.upstream.inspect_bytes = 16).await;
+    let asked = bench.stateless_call("ask", "").await.json();
+    let state = asked["result"]["requestState"].as_str().unwrap();
+    assert_ne!(state, "server-state");
+    let retry = format!(r#""requestState":"{state}","inputResponses":{{}},"#);
+    assert_eq!(bench.stateless_call("ask", &retry).await.json()["result"]["got"], "server-state");
+}
+
+#[tokio::test]
+async fn a_stream_that_stays_ends_well_when_its_agent_closes_it() {
+    let bench = Bench::new().await;
+    let body = format!(
+        r#"{{"jsonrpc":"2.0","id":"l-1","method":"subscriptions/listen","params":{{"notifications":{{}},{META}}}}}"#
+    );
+    let request = bench
+        .request(Method::POST)
+        .header("mcp-protocol-version", "2026-07-28")
+        .header("mcp-method", "subscriptions/listen")
+        .body(Body::from(body))
+        .unwrap();
+    drop(bench.open(request).await);
+    assert_eq!(bench.last_audit(), ("allowed".into(), "agent_gone".into()));
+}
+
+#[tokio::test]
 async fn a_disconnect_is_the_cancellation() {
     let bench = Bench::new().await;
     let request = bench.stateless_request("hold").body(Body::from(stateless_body("hold", ""))).unwrap();
