@@ -23,6 +23,8 @@ use revocations::Revocations;
 
 /// More keys than any rotation keeps; a feed that sends more is broken (RS-28).
 const MAX_KEYS: usize = 64;
+/// What the keys of revocations begin with.
+const REVOCATION_KEY: &str = "revocation/";
 
 /// A public key that the issuer signs with. It verifies ES256 and nothing else.
 #[derive(Debug)]
@@ -139,6 +141,10 @@ impl TrustState {
                     roles.insert(role.id.clone(), role);
                 }
                 Some(Value::Revocation(revocation)) => revocations.put(item.key, &revocation),
+                None if item.key.starts_with(REVOCATION_KEY) => {
+                    revocations.put_unknown(item.key, DateTime::<Utc>::MAX_UTC);
+                }
+                // Everything else only allows something: without it, less is allowed.
                 None => tracing::warn!(trust.item = item.key, "a trust item of an unknown kind was left out"),
             }
         }

@@ -99,7 +99,9 @@ impl Verifier {
         let trust = self.trust.fresh(now, self.max_staleness)?;
         check_current(principal, &trust, now)?;
         // Last, for a key that was replaced leaves when its tokens have expired; sooner only if it was withdrawn.
-        trust.key(&principal.key_id).map(drop).ok_or(TokenRejected::KEY)
+        trust.key(&principal.key_id).map(drop).ok_or(TokenRejected::KEY)?;
+        // Only now: who lets calls go on whatever the time is must hear of all that has nothing to do with it.
+        self.check_clocks()
     }
 
     /// With a clock that is behind, tokens and revocations would count for longer than they should.

@@ -17,6 +17,8 @@ pub(super) struct Revocations {
     tokens: HashSet<String>,
     grants: HashSet<String>,
     principals: HashMap<PrincipalId, DateTime<Utc>>,
+    /// Of revocations that say in no way that is known here whom they are about: they may be about everybody.
+    everybody: Option<DateTime<Utc>>,
 }
 
 #[derive(Debug, Clone)]
@@ -24,6 +26,7 @@ enum Revocation {
     Token(String),
     Grant(String),
     Principal { id: PrincipalId, not_before: DateTime<Utc> },
+    Everybody { not_before: DateTime<Utc> },
 }
 
 impl Revocations {
@@ -31,6 +34,7 @@ impl Revocations {
         self.tokens.contains(&principal.token_id)
             || principal.grant_id.as_ref().is_some_and(|grant| self.grants.contains(grant))
             || self.principals.get(&principal.id).is_some_and(|not_before| principal.issued_at < *not_before)
+            || self.everybody.is_some_and(|not_before| principal.issued_at < not_before)
     }
 
     pub(super) fn put(&mut self, key: String, item: &proto::TrustRevocation) {
@@ -40,11 +44,25 @@ impl Revocations {
             RevocationKind::Grant => Revocation::Grant(value),
             RevocationKind::Principal => match value.parse() {
                 Ok(id) => Revocation::Principal { id, not_before: not_before(item) },
-                Err(_) => return unusable(&key),
+                // No token of such a principal can be read here either.
+                Err(_) => {
+                    return tracing::warn!(trust.item = key, "a revocation names nobody who is known here");
+                }
             },
-            RevocationKind::Unspecified => return unusable(&key),
+            RevocationKind::Unspecified => return self.put_unknown(key, not_before(item)),
         };
         self.items.insert(key, revocation);
+        self.stale_index = true;
+    }
+
+    /// Takes in a revocation of a kind that a later release knows. Whom it is about cannot be told, so every token that is
+    /// older is refused until it is withdrawn: failure is closed.
+    pub(super) fn put_unknown(&mut self, key: String, not_before: DateTime<Utc>) {
+        tracing::error!(
+            trust.item = key,
+            "a revocation of the trust feed is of an unknown kind, so every token before it is refused: upgrade this service"
+        );
+        self.items.insert(key, Revocation::Everybody { not_before });
         self.stale_index = true;
     }
 
@@ -60,6 +78,7 @@ impl Revocations {
         self.tokens.clear();
         self.grants.clear();
         self.principals.clear();
+        self.everybody = None;
         for revocation in self.items.values() {
             match revocation {
                 Revocation::Token(value) => {
@@ -72,6 +91,9 @@ impl Revocations {
                     let entry = self.principals.entry(id.clone()).or_insert(*not_before);
                     *entry = (*entry).max(*not_before);
                 }
+                Revocation::Everybody { not_before } => {
+                    self.everybody = self.everybody.max(Some(*not_before));
+                }
             }
         }
     }
@@ -80,8 +102,4 @@ impl Revocations {
 /// A revocation without a usable moment revokes everything: failure is closed.
 fn not_before(item: &proto::TrustRevocation) -> DateTime<Utc> {
     item.not_before.as_ref().and_then(portico_feed::moment).unwrap_or(DateTime::<Utc>::MAX_UTC)
-}
-
-fn unusable(key: &str) {
-    tracing::error!(trust.item = key, "a revocation of the trust feed cannot be read: upgrade this service");
 }

@@ -41,6 +41,35 @@ fn principal() -> Principal {
 }
 
 #[test]
+fn a26_a_revocation_that_cannot_be_read_is_about_everybody() {
+    let trust = TrustHandle::new();
+    let revoked = || trust.load().is_revoked(&principal());
+    let unknown = || proto::TrustItem { key: "revocation/tenant/x".to_owned(), value: None };
+    trust.apply(delta(vec![unknown()], &[]), now());
+    assert!(revoked(), "its message is of a later release");
+    trust.apply(delta(vec![], &["revocation/tenant/x"]), now());
+    assert!(!revoked(), "it was withdrawn");
+    let of_unknown_kind = |seconds: i64| {
+        let revocation = proto::TrustRevocation {
+            kind: 99,
+            value: "x".to_owned(),
+            not_before: Some(prost_types::Timestamp { seconds: now().timestamp() + seconds, nanos: 0 }),
+            expires_at: None,
+        };
+        let item =
+            proto::TrustItem { key: "revocation/x".into(), value: Some(Value::Revocation(revocation)) };
+        trust.apply(delta(vec![item], &[]), now());
+    };
+    of_unknown_kind(1);
+    assert!(revoked());
+    of_unknown_kind(0);
+    assert!(!revoked(), "tokens after it are good");
+    let other = proto::TrustItem { key: "tenant/x".to_owned(), value: None };
+    trust.apply(delta(vec![other], &[]), now());
+    assert!(!revoked(), "what is no revocation only allows something");
+}
+
+#[test]
 fn a_snapshot_replaces_and_a_delta_adds() {
     let trust = TrustHandle::new();
     trust.apply(TrustChange { snapshot: true, ..delta(vec![role("1", "a"), role("2", "b")], &[]) }, now());
