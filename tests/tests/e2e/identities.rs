@@ -160,6 +160,33 @@ async fn a_service_account_that_is_disabled_or_deleted_ends_within_5_s() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a5_who_publishes_a_deleted_name_again_shares_it_with_nobody() {
+    let deployment = Deployment::start().await;
+    let upstream = Upstream::start(Era::Session).await;
+    deployment.publish("ledger", &upstream).await;
+    let (_, client_id, secret) = robot(&deployment, "robot", "ledger").await;
+    let account = (client_id.as_str(), secret.as_str());
+    let resource = deployment.resource("ledger");
+    let token = deployment.token_of(account, &resource, "mcp").await;
+    let caller = Caller::new(deployment.http.clone(), resource.clone(), &token);
+    Session::open(&caller).await;
+    let deleted = deployment.cli(&["server", "delete", "ledger"]).await;
+    assert_eq!(deleted.code, Some(0), "{}", deleted.output);
+
+    deployment.publish("ledger", &upstream).await;
+    let refused =
+        async || (caller.post(initialize("2025-11-25", &json!({}))).await.status == 401).then_some(());
+    eventually(Duration::from_secs(5), "the token of the earlier grant ends", refused).await;
+    let again = deployment.token_answer(account, &resource, "mcp").await;
+    assert_eq!(again.json()["error"], "invalid_target", "{}", again.text());
+    let granted =
+        deployment.cli(&["grant", &format!("service-account:{client_id}"), "agent", "ledger"]).await;
+    assert_eq!(granted.code, Some(0), "the earlier grant is not in the way: {}", granted.output);
+    deployment.token_of(account, &resource, "mcp").await;
+    deployment.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a21_many_principals_at_once_never_see_one_anothers_answers() {
     let deployment = Deployment::start().await;
     let (old, new) = (Upstream::start(Era::Session).await, Upstream::start(Era::Stateless).await);

@@ -7,6 +7,7 @@ mod browser;
 mod catalogue;
 mod client_documents;
 mod counters;
+mod departed;
 mod domain;
 mod http;
 mod jws;

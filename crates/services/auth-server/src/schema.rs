@@ -36,6 +36,12 @@ static SCHEMA: Schema = Schema {
             sql: include_str!("../../../../migrations/auth-server/postgres/0005_sealing_keys.sql"),
             breaking: false,
         },
+        Migration {
+            version: 6,
+            name: "grants of endpoints",
+            sql: include_str!("../../../../migrations/auth-server/postgres/0006_grants_of_endpoints.sql"),
+            breaking: false,
+        },
     ],
     sqlite: &[
         Migration {
@@ -66,6 +72,12 @@ static SCHEMA: Schema = Schema {
             version: 5,
             name: "sealing keys",
             sql: include_str!("../../../../migrations/auth-server/sqlite/0005_sealing_keys.sql"),
+            breaking: false,
+        },
+        Migration {
+            version: 6,
+            name: "grants of endpoints",
+            sql: include_str!("../../../../migrations/auth-server/sqlite/0006_grants_of_endpoints.sql"),
             breaking: false,
         },
     ],

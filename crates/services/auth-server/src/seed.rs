@@ -194,6 +194,7 @@ impl SeedTools {
             role_id: role.id,
             role_name: role.name.clone(),
             endpoint: EVERYWHERE.to_owned(),
+            endpoint_id: None,
             created_at: self.clock.now(),
         }
     }

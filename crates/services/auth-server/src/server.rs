@@ -28,6 +28,7 @@ use crate::app::{App, Shared};
 use crate::catalogue::Catalogue;
 use crate::client_documents::ClientDocuments;
 use crate::counters::Counters;
+use crate::departed;
 use crate::domain::resource::{Resources, Target};
 use crate::limits::Limits;
 use crate::passwords::{PasswordError, Passwords};
@@ -223,6 +224,8 @@ impl AuthServer {
             tasks.spawn::<_, Infallible>("auth-server.upkeep", upkeep.run(shutdown));
         }
         self.follow_catalogue(tasks);
+        let departed = departed::end_grants(Arc::clone(&self.app), tasks.shutdown_token());
+        tasks.spawn::<_, Infallible>("auth-server.departed", departed);
         let denials = self.app.denials.clone();
         tasks.spawn("auth-server.denials", denials.run(Arc::clone(&self.app), tasks.shutdown_token()));
         let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner).take();

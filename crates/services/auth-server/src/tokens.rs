@@ -67,7 +67,7 @@ impl App {
         subject: &PrincipalId,
         target: &Target,
     ) -> Result<Vec<String>, MintError> {
-        let roles = roles_claim(&self.stores.grants.of(&subject.to_string()).await?, target);
+        let roles = roles_claim(&self.stores.grants.of(&subject.to_string()).await?, target, &self.catalogue);
         let Target::Endpoint(name) = target else { return Ok(roles) };
         let endpoint = self.catalogue.find(name).ok_or_else(unknown_target)?;
         let principal = Principal {

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::actor::{Actor, Deed};
 use crate::app::{App, Shared};
+use crate::departed;
 
 /// How often this process looks for what other replicas have changed: a revocation that one of them has written is at
 /// the followers of all of them after this and a moment.
@@ -101,6 +102,9 @@ pub(crate) async fn sweep(app: &App) {
         && let Err(error) = forget_audit(app, kept).await
     {
         tracing::warn!(error = &error as &dyn Error, "old audit records cannot be removed");
+    }
+    if let Err(error) = departed::look_up(app).await {
+        tracing::warn!(error = &error as &dyn Error, "the endpoints of grants cannot be looked up");
     }
     if let Err(error) = app.keys.rotate_if_due().await {
         tracing::error!(error = &error as &dyn Error, "signing keys cannot be rotated");

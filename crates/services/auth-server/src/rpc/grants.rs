@@ -15,6 +15,7 @@ use super::errors::RpcError;
 use super::paging::Asked;
 use crate::actor::Deed;
 use crate::app::App;
+use crate::catalogue::KnownEndpoint;
 use crate::domain::entitlement::EVERYWHERE;
 use crate::store::grants::Grant;
 use crate::store::roles::Role;
@@ -61,16 +62,21 @@ async fn create(
     let role = role(app, &message.role).await?;
     app.require_within(call, &role)?;
     let endpoint = endpoint(app, &message.endpoint)?;
+    let (endpoint, endpoint_id) = match endpoint {
+        Some(endpoint) => (endpoint.name.to_string(), Some(endpoint.id.as_uuid())),
+        None => (EVERYWHERE.to_owned(), None),
+    };
     let mut grant = Grant {
         id: GrantId::generate(&*app.clock, &*app.rng),
         principal: principal.to_string(),
         role_id: role.id,
         role_name: role.name,
         endpoint,
+        endpoint_id,
         created_at: app.clock.now(),
     };
     // The tokens that are about lack the role; new ones have it.
-    let name = described(&grant);
+    let name = grant.described();
     let change = app.revoking(call, Deed::done("grant.create", &grant.principal, &name), [&grant.principal]);
     grant.created_at = change.audit.occurred_at;
     match app.stores.grants.create(&grant, &change).await {
@@ -115,16 +121,11 @@ async fn delete(
     if let Some(role) = app.stores.roles.get(grant.role_id).await? {
         app.require_within(call, &role)?;
     }
-    let name = described(&grant);
+    let name = grant.described();
     let change = app.revoking(call, Deed::done("grant.delete", &grant.principal, &name), [&grant.principal]);
     app.stores.grants.delete(&grant, &change).await.map_err(|error| RpcError::removing(KIND, error))?;
     app.spread().await;
     Ok(proto::DeleteGrantResponse {})
-}
-
-/// What the audit calls a grant.
-fn described(grant: &Grant) -> String {
-    format!("{} on {}", grant.role_name, grant.endpoint)
 }
 
 /// Finds whom a caller means: `user:ID`, `service-account:ID`, or a name. User names have no colon.
@@ -167,16 +168,15 @@ async fn role(app: &App, text: &str) -> Result<Role, RpcError> {
     found.ok_or_else(|| RpcError::UnknownRole { name: text.to_owned() })
 }
 
-/// A grant for an endpoint that does not exist yet would be a trap: whoever published it later would share it unaware.
-fn endpoint(app: &App, text: &str) -> Result<String, RpcError> {
+/// Finds the endpoint that a caller means, none for all of them. A grant for one that does not exist yet would be a
+/// trap: whoever published it later would share it unaware.
+fn endpoint(app: &App, text: &str) -> Result<Option<KnownEndpoint>, RpcError> {
     if text.is_empty() {
         return Err(RpcError::invalid("endpoint", "is missing; give * for all endpoints"));
     }
     if text == EVERYWHERE {
-        return Ok(EVERYWHERE.to_owned());
+        return Ok(None);
     }
     let known = EndpointName::parse(text).ok().and_then(|name| app.catalogue.find(&name));
-    known
-        .map(|endpoint| endpoint.name.as_str().to_owned())
-        .ok_or_else(|| RpcError::UnknownEndpoint { name: text.to_owned() })
+    known.map(Some).ok_or_else(|| RpcError::UnknownEndpoint { name: text.to_owned() })
 }

@@ -12,6 +12,10 @@ const DELTA_WINDOW: Duration = Duration::hours(24);
 /// How long a client that nobody vouches for lives without being used (AS-30).
 const UNUSED_CLIENT: Duration = Duration::days(30);
 
+/// How many clients that nobody vouches for are kept before one of them ever got a token; the oldest go first.
+/// Whoever registers clients to fill the disk fills no more of it than this (AS-30).
+const UNTRIED_CLIENTS: i64 = 10_000;
+
 #[derive(Debug, Clone)]
 pub(crate) struct Sweeper {
     db: Db,
@@ -41,8 +45,17 @@ impl Sweeper {
         for (sql, age) in BY_TIME {
             on_db!(&self.db, pool => sqlx::query(sql).bind(now - age).execute(pool).await.map(drop)?);
         }
+        self.sweep_untried(UNTRIED_CLIENTS).await?;
         idempotency::prune(&self.db, now).await?;
         self.sweep_tombstones(now - DELTA_WINDOW).await
+    }
+
+    pub(super) async fn sweep_untried(&self, kept: i64) -> Result<(), StoreError> {
+        const SQL: &str = "DELETE FROM clients WHERE client_id IN (SELECT client_id FROM clients \
+             WHERE registration IN ('dynamic', 'document') AND last_used_at IS NULL \
+             ORDER BY created_at DESC, client_id DESC LIMIT 1000000 OFFSET $1)";
+        on_db!(&self.db, pool => sqlx::query(SQL).bind(kept).execute(pool).await.map(drop)?);
+        Ok(())
     }
 
     async fn sweep_tombstones(&self, before: DateTime<Utc>) -> Result<(), StoreError> {

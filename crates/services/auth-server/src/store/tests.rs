@@ -170,6 +170,7 @@ async fn roles_and_grants_hang_together() {
             role_id: role.id,
             role_name: "tester".into(),
             endpoint: "*".into(),
+            endpoint_id: None,
             created_at: at(0),
         };
         stores.grants.create(&grant, &change(4)).await.unwrap();
@@ -391,6 +392,28 @@ async fn s0_29_a_key_that_replaces_all_leaves_no_other_one_behind() {
         assert!(told.iter().all(|row| !row.key.starts_with("key/")), "{told:?}");
         // A rotation that began before it is not done after it.
         assert!(!stores.keys.succeed(Some(("two", at(60))), &key("four"), &change(4)).await.unwrap());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn as_30_the_oldest_clients_that_nobody_tried_make_room() {
+    on_every_database(|stores, _| async move {
+        let (user, _) = people(&stores).await;
+        let known = stores.clients.get("client").await.unwrap().unwrap();
+        for number in 0..4_u8 {
+            let client_id = format!("client-{number}");
+            let client = Client { client_id, created_at: at(number.into()), ..known.clone() };
+            stores.clients.register(&client, &audit(number.into())).await.unwrap();
+        }
+        stores.clients.touch("client-0", at(9)).await.unwrap();
+        stores.sweep.sweep_untried(2).await.unwrap();
+        let mut left = Vec::new();
+        for number in 0..4 {
+            left.push(stores.clients.get(&format!("client-{number}")).await.unwrap().is_some());
+        }
+        assert_eq!(left, [true, false, true, true], "the first was used");
+        assert!(stores.users.get(user.id).await.unwrap().is_some());
     })
     .await;
 }

@@ -1,7 +1,7 @@
 //! A whole auth-server, a browser and a client for tests.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -77,9 +77,18 @@ impl Answer {
         self.header(LOCATION.as_str())
     }
 
-    /// A parameter of the address that the browser is sent to.
+    /// Where the browser is sent, or where the page lets the person go.
+    pub(crate) fn destination(&self) -> String {
+        let link = self.body.split_once("<a class=\"button\" href=\"").map(|(_, rest)| rest);
+        match link.and_then(|rest| rest.split('"').next()) {
+            Some(link) => link.replace("&#38;", "&"),
+            None => self.location().to_owned(),
+        }
+    }
+
+    /// A parameter of that address.
     pub(crate) fn parameter(&self, name: &str) -> Option<String> {
-        let url = Url::parse(ORIGIN).unwrap().join(self.location()).unwrap();
+        let url = Url::parse(ORIGIN).unwrap().join(&self.destination()).unwrap();
         url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
     }
 
@@ -100,9 +109,14 @@ impl Answer {
 }
 
 fn endpoint(name: &str, visibility: Visibility) -> CatalogueItem {
+    let id = match name {
+        "open" => "01900000-0000-7000-8000-000000000001",
+        _ => "01900000-0000-7000-8000-000000000002",
+    };
     CatalogueItem {
-        key: format!("endpoint/{name}"),
+        key: format!("endpoint/{id}"),
         value: Some(Item::Endpoint(CatalogueEndpoint {
+            id: id.into(),
             name: name.into(),
             visibility: visibility.into(),
             ..CatalogueEndpoint::default()
@@ -205,7 +219,9 @@ impl Portico {
 
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
         let mut request = request;
-        request.extensions_mut().insert(PeerAddr(SocketAddr::from(([192, 0, 2, 1], 4000))));
+        if request.extensions().get::<PeerAddr>().is_none() {
+            request.extensions_mut().insert(PeerAddr(SocketAddr::from(([192, 0, 2, 1], 4000))));
+        }
         let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.routers.len();
         let response = self.routers[turn].clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
@@ -357,6 +373,8 @@ pub(crate) fn request<'a>(client_id: &'a str, redirect_uri: &'a str) -> Vec<(&'a
 #[derive(Debug, Default)]
 pub(crate) struct Browser {
     pub(crate) cookies: BTreeMap<String, String>,
+    /// Where it is, if not where everybody is.
+    pub(crate) address: Option<IpAddr>,
 }
 
 impl Browser {
@@ -392,7 +410,10 @@ impl Browser {
         Request::builder().method(method).uri(path).header(COOKIE, cookies.join("; "))
     }
 
-    async fn send(&mut self, portico: &Portico, request: Request<Body>) -> Answer {
+    async fn send(&mut self, portico: &Portico, mut request: Request<Body>) -> Answer {
+        if let Some(address) = self.address {
+            request.extensions_mut().insert(PeerAddr(SocketAddr::new(address, 4000)));
+        }
         let answer = portico.send(request).await;
         for cookie in answer.headers.get_all(SET_COOKIE) {
             let cookie = cookie.to_str().unwrap();

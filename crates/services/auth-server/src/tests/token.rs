@@ -308,6 +308,7 @@ async fn second_administrator(app: &crate::app::App) {
         role_id: role.id,
         role_name: role.name,
         endpoint: "*".to_owned(),
+        endpoint_id: None,
         created_at: app.clock.now(),
     };
     let change =

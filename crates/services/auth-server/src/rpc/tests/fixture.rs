@@ -47,7 +47,7 @@ pub(super) struct Fixture {
     pub(super) tasks: Tasks,
     pub(super) root: PrincipalId,
     pub(super) server: AuthServer,
-    ground: Ground,
+    pub(super) ground: Ground,
     guards: (Option<Guard>, tempfile::TempDir),
 }
 
@@ -91,7 +91,7 @@ impl Ground {
         let settings =
             AuthServerSettings { public_origin: ORIGIN.to_owned(), ..AuthServerSettings::default() };
         let server = AuthServer::build(settings, deps).await.unwrap();
-        server.app().catalogue.apply(true, vec![endpoint("time")], &[]);
+        server.app().catalogue.apply(true, vec![endpoint("time", 1)], &[]);
         Replica { routes: server.rpc(), server, tasks, readiness }
     }
 }
@@ -309,12 +309,12 @@ pub(super) fn role(name: &str, permissions: &[&str]) -> proto::CreateRoleRequest
     proto::CreateRoleRequest { name: name.to_owned(), permissions, ..Default::default() }
 }
 
-fn endpoint(name: &str) -> registry::CatalogueItem {
-    let endpoint = registry::CatalogueEndpoint { name: name.to_owned(), ..Default::default() };
-    registry::CatalogueItem {
-        key: format!("endpoint/{name}"),
-        value: Some(registry::catalogue_item::Value::Endpoint(endpoint)),
-    }
+/// An endpoint, one of several that may bear a name one after the other.
+pub(super) fn endpoint(name: &str, number: u8) -> registry::CatalogueItem {
+    let id = format!("01900000-0000-7000-8000-{number:012}");
+    let key = format!("endpoint/{id}");
+    let endpoint = registry::CatalogueEndpoint { id, name: name.to_owned(), ..Default::default() };
+    registry::CatalogueItem { key, value: Some(registry::catalogue_item::Value::Endpoint(endpoint)) }
 }
 
 /// Asserts how a call was refused, and answers the status.

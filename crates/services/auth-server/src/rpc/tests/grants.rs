@@ -1,8 +1,12 @@
+use std::sync::Arc;
+
 use portico_proto_auth as proto;
+use tokio_util::sync::CancellationToken;
 use tonic::Code;
 use uuid::Uuid;
 
 use super::fixture::*;
+use crate::departed;
 
 #[tokio::test]
 async fn a_grant_takes_names_and_ids() {
@@ -77,5 +81,77 @@ async fn a_grant_and_its_end_replace_the_tokens() {
         let mut nobody = fixture.clients(As::Token(fixture.token(&holder, "admin").await));
         let denied = nobody.audit.list_audit(proto::ListAuditRequest::default()).await;
         refused(denied, Code::PermissionDenied, "no_permission");
+    }
+}
+
+#[tokio::test]
+async fn a5_grants_end_with_their_endpoint_and_give_nothing_on_the_next_one_of_its_name() {
+    for fixture in Fixture::all().await {
+        let mut root = fixture.administrator().await;
+        let (holder, _) = fixture.person("ada", &[]).await;
+        root.grant("ada", "agent", "time").await;
+        let everywhere = root.grant("ada", "auditor", "*").await;
+        let before = fixture.token(&holder, "mcp").await;
+        assert!(fixture.counts(&before));
+
+        let (gone, next) = (endpoint("time", 1), endpoint("time", 2));
+        fixture.app.catalogue.apply(false, vec![next], &[gone.key]);
+        let shutdown = CancellationToken::new();
+        let task = departed::end_grants(Arc::clone(&fixture.app), shutdown.clone());
+        let settled = async {
+            while !fixture.app.catalogue.is_settled() {
+                tokio::task::yield_now().await;
+            }
+            shutdown.cancel();
+        };
+        let (ended, ()) = tokio::join!(task, settled);
+        ended.unwrap();
+        assert!(!fixture.counts(&before), "{}: the token names the role", fixture.label);
+        let listed = root.grants.list_grants(proto::ListGrantsRequest::default()).await.unwrap().into_inner();
+        let of_ada: Vec<_> =
+            listed.grants.into_iter().filter(|grant| grant.principal == everywhere.principal).collect();
+        assert_eq!(of_ada, [everywhere], "{}", fixture.label);
+        let record = fixture.last_record("grant.delete").await.unwrap();
+        assert_eq!((record.name.as_str(), record.reason.as_str()), ("agent on time", "endpoint_deleted"));
+        assert_eq!(record.principal, "service:auth-server");
+        root.grant("ada", "agent", "time").await;
+    }
+}
+
+#[tokio::test]
+async fn a5_a_grant_whose_endpoint_went_unheard_of_ends_when_its_name_is_used_again() {
+    for fixture in Fixture::all().await {
+        let mut root = fixture.administrator().await;
+        fixture.person("ada", &[]).await;
+        let first = root.grant("ada", "agent", "time").await;
+        departed::look_up(&fixture.app).await.unwrap();
+        assert_eq!(fixture.app.stores.grants.of(&first.principal).await.unwrap().len(), 1);
+        // A copy of everything in which the endpoint is another.
+        fixture.app.catalogue.apply(true, vec![endpoint("time", 2)], &[]);
+        let second = root.grant("ada", "agent", "time").await;
+        assert_ne!(first.id, second.id, "{}: it takes the place of the other", fixture.label);
+        fixture.app.catalogue.apply(true, vec![endpoint("time", 1)], &[]);
+        departed::look_up(&fixture.app).await.unwrap();
+        let held = fixture.app.stores.grants.of(&first.principal).await.unwrap();
+        assert_eq!(held.len(), 1, "{}: this replica is behind", fixture.label);
+        fixture.app.catalogue.apply(true, vec![endpoint("time", 3)], &[]);
+        departed::look_up(&fixture.app).await.unwrap();
+        assert!(fixture.app.stores.grants.of(&first.principal).await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_grant_of_an_earlier_release_is_bound_to_its_endpoint() {
+    for fixture in Fixture::all().await {
+        let mut root = fixture.administrator().await;
+        fixture.person("ada", &[]).await;
+        let made = root.grant("ada", "agent", "time").await;
+        portico_db::on_db!(&fixture.ground.db, pool => {
+            sqlx::query("UPDATE grants SET endpoint_id = NULL").execute(pool).await.map(drop).unwrap();
+        });
+        departed::look_up(&fixture.app).await.unwrap();
+        let held = fixture.app.stores.grants.of(&made.principal).await.unwrap();
+        let first = endpoint("time", 1).key;
+        assert_eq!(held[0].endpoint_id.map(|id| format!("endpoint/{id}")), Some(first), "{}", fixture.label);
     }
 }
