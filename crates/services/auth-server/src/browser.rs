@@ -3,4 +3,5 @@
 pub(crate) mod cookies;
 pub(crate) mod csrf;
 pub(crate) mod flow;
+pub(crate) mod known;
 pub(crate) mod session;

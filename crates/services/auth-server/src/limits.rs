@@ -1,5 +1,6 @@
 //! How often somebody may try.
 
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -20,6 +21,9 @@ const DOCUMENT: Limit = Limit { per_minute: 60, burst: 20 };
 const DOCUMENT_ALL: Limit = Limit { per_minute: 600, burst: 100 };
 /// Sign-ins to one account from everywhere are this many times those from one address.
 const ACCOUNT_FACTOR: u32 = 10;
+/// Sign-ins from one address to all accounts, likewise: many people may share it, but whoever tries one password on every
+/// account is slowed down, and does not keep all turns of the password hashes busy.
+const ADDRESS_FACTOR: u32 = 20;
 
 /// Too often; it says when to come back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,29 +62,68 @@ impl Limits {
             .map_err(|limited| Limited { retry_after: limited.retry_after })
     }
 
-    /// One attempt to sign in to an account from an address (AS-43); accounts that do not exist count alike.
+    /// One attempt to sign in to an account from an address (AS-43); accounts that do not exist count alike. What one
+    /// address may do to an account and to all of them comes first, so that it cannot use up what others may.
     pub(crate) fn sign_in(&self, username: &str, address: &str) -> Result<(), Limited> {
         let one = Limit { per_minute: self.sign_ins, burst: self.sign_ins };
-        let all = self.sign_ins.saturating_mul(ACCOUNT_FACTOR);
-        self.take("auth.sign_in", &format!("{username} {address}"), one)?;
-        self.take("auth.sign_in_account", username, Limit { per_minute: all, burst: all })
+        let many = |factor| {
+            let per_minute = self.sign_ins.saturating_mul(factor);
+            Limit { per_minute, burst: per_minute }
+        };
+        let network = network(address);
+        self.take("auth.sign_in", &format!("{username} {network}"), one)?;
+        self.take("auth.sign_in_address", &network, many(ADDRESS_FACTOR))?;
+        self.take("auth.sign_in_account", username, many(ACCOUNT_FACTOR))
+    }
+
+    /// The same in a browser, or a session, that the person has signed in with before: strangers cannot use this up.
+    pub(crate) fn sign_in_again(&self, username: &str, known: &str) -> Result<(), Limited> {
+        let one = Limit { per_minute: self.sign_ins, burst: self.sign_ins };
+        self.take("auth.sign_in_again", &format!("{username} {known}"), one)
     }
 
     /// One registration from an address.
     pub(crate) fn register(&self, address: &str) -> Result<(), Limited> {
-        self.take("auth.register", address, REGISTER)?;
+        self.take("auth.register", &network(address), REGISTER)?;
         self.take("auth.register_all", "", REGISTER_ALL)
     }
 
     /// One reading of a client's document for an address.
     pub(crate) fn document(&self, address: &str) -> Result<(), Limited> {
-        self.take("auth.document", address, DOCUMENT)?;
+        self.take("auth.document", &network(address), DOCUMENT)?;
         self.take("auth.document_all", "", DOCUMENT_ALL)
     }
 
     /// One pushed authorization request from an address.
     pub(crate) fn push(&self, address: &str) -> Result<(), Limited> {
-        self.take("auth.push", address, PUSH)?;
+        self.take("auth.push", &network(address), PUSH)?;
         self.take("auth.push_all", "", PUSH_ALL)
+    }
+}
+
+/// What counts as one address: of IPv6 the 64 bits that a subscriber is given (RFC 4291 §2.5.4), for the rest is the
+/// subscriber's to choose.
+fn network(address: &str) -> String {
+    match address.parse::<IpAddr>().map(|address| address.to_canonical()) {
+        Ok(IpAddr::V6(address)) => {
+            let [a, b, c, d, ..] = address.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).to_string()
+        }
+        Ok(IpAddr::V4(address)) => address.to_string(),
+        Err(_) => address.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_43_whoever_has_an_ipv6_network_has_one_address() {
+        assert_eq!(network("2001:db8:1:2:aaaa::1"), network("2001:db8:1:2:ffff:ffff:ffff:ffff"));
+        assert_ne!(network("2001:db8:1:2::1"), network("2001:db8:1:3::1"));
+        assert_eq!(network("::ffff:192.0.2.7"), "192.0.2.7");
+        assert_ne!(network("192.0.2.7"), network("192.0.2.8"));
+        assert_eq!(network(""), "");
     }
 }

@@ -26,7 +26,7 @@ pub struct AuthServerSettings {
     pub refresh_grace_seconds: u32,
     /// Passwords that are hashed at once; each takes 19 MiB.
     pub password_hashes_at_once: u32,
-    /// Failed and successful sign-ins per minute, for one account from one address.
+    /// Failed and successful sign-ins per minute, for one account from one address (of IPv6: one /64).
     pub sign_ins_per_minute: u32,
     /// Days after which audit records are removed; 0 keeps them for ever.
     pub audit_retention_days: u32,

@@ -1,5 +1,6 @@
 //! Cookies (RFC 6265bis): host-only, for https only, out of reach of scripts (AS-17).
 
+use chrono::Duration;
 use http::HeaderMap;
 use http::header::{COOKIE, HeaderValue};
 
@@ -10,6 +11,8 @@ pub(crate) enum Cookie {
     Login,
     /// What forms are checked against.
     Form,
+    /// That somebody has signed in here before.
+    Known,
 }
 
 impl Cookie {
@@ -20,6 +23,8 @@ impl Cookie {
             (Self::Login, false) => "portico-login",
             (Self::Form, true) => "__Host-portico-form",
             (Self::Form, false) => "portico-form",
+            (Self::Known, true) => "__Host-portico-known",
+            (Self::Known, false) => "portico-known",
         }
     }
 
@@ -38,6 +43,11 @@ impl Cookie {
     /// Makes a `Set-Cookie` that lives as long as the browser.
     pub(crate) fn set(self, value: &str, secure: bool) -> Option<HeaderValue> {
         self.write(value, "", secure)
+    }
+
+    /// Makes a `Set-Cookie` that lives on when the browser is closed.
+    pub(crate) fn keep(self, value: &str, lifetime: Duration, secure: bool) -> Option<HeaderValue> {
+        self.write(value, &format!("; Max-Age={}", lifetime.num_seconds()), secure)
     }
 
     /// Makes a `Set-Cookie` that takes it away.
@@ -62,6 +72,8 @@ mod tests {
         assert_eq!(cookie, "__Host-portico-login=x; Path=/; HttpOnly; SameSite=Lax; Secure");
         let plain = Cookie::Login.set("x", false).unwrap();
         assert_eq!(plain, "portico-login=x; Path=/; HttpOnly; SameSite=Lax");
+        let kept = Cookie::Known.keep("x", Duration::hours(1), true).unwrap();
+        assert_eq!(kept, "__Host-portico-known=x; Path=/; HttpOnly; SameSite=Lax; Secure; Max-Age=3600");
         assert!(Cookie::Login.clear(true).unwrap().to_str().unwrap().ends_with("Max-Age=0"));
     }
 

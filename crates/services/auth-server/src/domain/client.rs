@@ -116,6 +116,13 @@ impl Client {
         digest(&SHA256, shown.as_bytes()).as_ref().to_vec()
     }
 
+    /// Tells whether an error may be sent here before any person has seen where that is. Otherwise whoever registers a
+    /// client would have links that begin with this deployment's name and lead elsewhere (RFC 9700 §4.11.2).
+    pub(crate) fn may_be_sent_errors(&self, redirect_uri: &RedirectUri) -> bool {
+        let vouched_for = matches!(self.registration, Registration::Static | Registration::Builtin);
+        vouched_for || redirect_uri.kind() != RedirectKind::Https
+    }
+
     /// Tells whether an earlier consent may stand for a new one. Any program on a machine can listen on a loopback
     /// port or claim a private scheme, so those are asked about every time (RFC 8252 §8.6, AS-12).
     pub(crate) fn remembers_consent(redirect_uri: &RedirectUri) -> bool {

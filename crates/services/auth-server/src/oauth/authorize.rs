@@ -14,7 +14,7 @@ use crate::domain::authorization::{self, Pending, Step};
 use crate::domain::client::Client;
 use crate::http::context::Context;
 use crate::http::failure::Failure;
-use crate::pages::error;
+use crate::pages::error::{self, Onward};
 use crate::pages::redirect::see_other;
 
 pub(crate) async fn query(
@@ -71,10 +71,20 @@ async fn handle(
         Err(failure) => return error::page(failure, &context.actor),
     };
     let (redirect_uri, state) = (asked.redirect_uri.clone(), asked.state());
+    let at_once = asked.client.may_be_sent_errors(&redirect_uri);
+    let name = asked.client.name().to_owned();
     let answer = Answer { redirect_uri: &redirect_uri, state: state.as_deref(), issuer: context.issuer.id() };
     match proceed(app, &context, headers, asked).await {
         Ok(location) => see_other(&location),
-        Err(failure) => see_other(&answer.error(&failure.into_oauth())),
+        Err(failure) => {
+            let error = failure.into_oauth();
+            let location = answer.error(&error);
+            if at_once {
+                return see_other(&location);
+            }
+            let onward = Onward { receiver: redirect_uri.receiver(), location: &location };
+            error::refused(&error, (&name, onward), &context.actor)
+        }
     }
 }
 

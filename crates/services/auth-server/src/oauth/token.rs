@@ -47,12 +47,11 @@ async fn grant(
             if !client.may(grant_type) {
                 return Err(unauthorized(grant_type).into());
             }
-            app.stores.clients.touch(&client.client_id, app.clock.now()).await?;
-            match request {
+            let response = match request {
                 TokenRequest::AuthorizationCode { code, redirect_uri, code_verifier, resources } => {
                     let redemption =
                         authorization_code::Redemption { code, redirect_uri, code_verifier, resources };
-                    authorization_code::grant(app, context, &client, redemption).await
+                    authorization_code::grant(app, context, &client, redemption).await?
                 }
                 TokenRequest::RefreshToken { refresh_token, scope, resources } => {
                     refresh::grant(
@@ -61,10 +60,16 @@ async fn grant(
                         &client,
                         refresh::Renewal { refresh_token, scope, resources },
                     )
-                    .await
+                    .await?
                 }
-                TokenRequest::ClientCredentials { .. } => Err(unauthorized(grant_type).into()),
+                TokenRequest::ClientCredentials { .. } => return Err(unauthorized(grant_type).into()),
+            };
+            // Only now: by asking alone nobody keeps a client from being removed. The tokens are made, so they are given
+            // whether this succeeds or not.
+            if let Err(error) = app.stores.clients.touch(&client.client_id, app.clock.now()).await {
+                tracing::warn!(%error, client.id = client.client_id, "the use of a client cannot be noted");
             }
+            Ok(response)
         }
         (Authenticated::ServiceAccount(_), _) => Err(unauthorized(grant_type).into()),
     }

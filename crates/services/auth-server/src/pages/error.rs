@@ -4,6 +4,7 @@ use askama::Template;
 use axum::response::Response;
 use http::StatusCode;
 use http::header::RETRY_AFTER;
+use portico_oauth_types::OAuthError;
 
 use super::{assets, render};
 use crate::actor::Actor;
@@ -16,7 +17,23 @@ struct ErrorPage<'a> {
     host: &'a str,
     heading: &'a str,
     detail: &'a str,
+    onward: Option<Onward<'a>>,
     correlation: &'a str,
+}
+
+/// A way on for who reads the page.
+pub(crate) struct Onward<'a> {
+    /// Where it leads, as people read it.
+    pub(crate) receiver: &'a str,
+    pub(crate) location: &'a str,
+}
+
+/// Shows what a client has got wrong, and lets the person decide whether to take the answer to it.
+pub(crate) fn refused(error: &OAuthError, (client, onward): (&str, Onward<'_>), actor: &Actor) -> Response {
+    let status = StatusCode::from_u16(error.error.status()).unwrap_or(StatusCode::BAD_REQUEST);
+    let detail = format!("{client} asked for something that it cannot have: {}.", error.error_description);
+    let page = ErrorPage { onward: Some(onward), ..ErrorPage::new(("Nothing was allowed", &detail), actor) };
+    render(status, &page, None)
 }
 
 /// Shows why a request cannot go on.
@@ -56,12 +73,12 @@ pub(crate) fn foreign_form(actor: &Actor) -> Response {
 }
 
 fn show(status: StatusCode, (heading, detail): (&str, &str), actor: &Actor) -> Response {
-    let page = ErrorPage {
-        stylesheet: assets::STYLESHEET,
-        host: "",
-        heading,
-        detail,
-        correlation: &actor.correlation_id,
-    };
-    render(status, &page, None)
+    render(status, &ErrorPage::new((heading, detail), actor), None)
+}
+
+impl<'a> ErrorPage<'a> {
+    fn new((heading, detail): (&'a str, &'a str), actor: &'a Actor) -> Self {
+        let correlation = &actor.correlation_id;
+        Self { stylesheet: assets::STYLESHEET, host: "", heading, detail, onward: None, correlation }
+    }
 }

@@ -15,7 +15,7 @@ use super::{assets, error, headers as page_headers, host, render};
 use crate::actor::Deed;
 use crate::app::{App, Shared};
 use crate::browser::cookies::Cookie;
-use crate::browser::{csrf, flow, session};
+use crate::browser::{csrf, flow, known, session};
 use crate::domain::authorization::Pending;
 use crate::domain::names::Username;
 use crate::http::context::Context;
@@ -120,7 +120,7 @@ pub(crate) async fn submit(
     let typed = parameters.get("username").unwrap_or_default();
     let password = SecretString::from(parameters.get("password").unwrap_or_default());
     let mut limited = None;
-    let problem = match sign_in(&app, &context, typed, &password).await {
+    let problem = match sign_in(&app, &context, &headers, (typed, &password)).await {
         Ok(user) => return welcome(&app, &context, &headers, (&user, request)).await,
         Err(Refusal::Wrong) => (StatusCode::UNAUTHORIZED, WRONG),
         Err(Refusal::Limited(now)) => {
@@ -157,12 +157,16 @@ impl<E: Into<Failure>> From<E> for Refusal {
 async fn sign_in(
     app: &App,
     context: &Context,
-    typed: &str,
-    password: &SecretString,
+    headers: &HeaderMap,
+    (typed, password): (&str, &SecretString),
 ) -> Result<User, Refusal> {
     let name = Username::typed(typed).ok();
     let counted = name.as_ref().map_or("", Username::as_str);
-    if let Err(limited) = app.limits.sign_in(counted, &context.actor.peer) {
+    let admitted = match known::browser(app, headers, counted) {
+        Some(browser) => app.limits.sign_in_again(counted, &browser),
+        None => app.limits.sign_in(counted, &context.actor.peer),
+    };
+    if let Err(limited) = admitted {
         app.counters.sign_ins_refused.inc();
         return Err(Refusal::Limited(limited));
     }
@@ -208,9 +212,10 @@ async fn welcome(
     match session::start(app, headers, &actor, user).await {
         Ok(token) => {
             let cookie = Cookie::Login.set(token.expose_secret(), app.is_secure());
+            let cookies = [cookie, known::remember(app, &user.username)];
             match request {
-                Some(request) => see_other_with(&format!("/login/consent?request={request}"), cookie),
-                None => see_other_with("/account", cookie),
+                Some(request) => see_other_with(&format!("/login/consent?request={request}"), cookies),
+                None => see_other_with("/account", cookies),
             }
         }
         Err(failure) => error::page(failure.into(), &context.actor),

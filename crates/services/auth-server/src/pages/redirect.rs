@@ -12,10 +12,13 @@ pub(crate) fn see_other(location: &str) -> Response {
     }
 }
 
-/// The same with a cookie.
-pub(crate) fn see_other_with(location: &str, cookie: Option<HeaderValue>) -> Response {
+/// The same with cookies.
+pub(crate) fn see_other_with(
+    location: &str,
+    cookies: impl IntoIterator<Item = Option<HeaderValue>>,
+) -> Response {
     let mut response = see_other(location);
-    if let Some(cookie) = cookie {
+    for cookie in cookies.into_iter().flatten() {
         response.headers_mut().append(SET_COOKIE, cookie);
     }
     response

@@ -21,9 +21,8 @@ fn with<'a>(client: &'a str, changes: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'
 
 #[track_caller]
 fn sent_back(answer: &Answer, error: &str) {
-    assert_eq!(answer.status, StatusCode::SEE_OTHER, "{answer:?}");
-    assert!(answer.location().starts_with(CALLBACK), "{}", answer.location());
-    assert_eq!(answer.parameter("error").as_deref(), Some(error), "{}", answer.location());
+    assert!(answer.destination().starts_with(CALLBACK), "{answer:?}");
+    assert_eq!(answer.parameter("error").as_deref(), Some(error), "{}", answer.destination());
     assert_eq!(answer.parameter("state").as_deref(), Some("opaque state"));
     assert_eq!(answer.parameter("iss").as_deref(), Some(ORIGIN));
 }
@@ -55,6 +54,36 @@ async fn as_05_errors_carry_state_and_issuer() {
     ] {
         sent_back(&portico.get(&path(&with(&client, &changes))).await, error);
     }
+}
+
+#[tokio::test]
+async fn a18_a_link_to_a_client_that_nobody_vouches_for_leads_nowhere_without_a_person() {
+    let portico = Portico::start().await;
+    let client = portico.public_client(CALLBACK).await;
+    let mut signed_in = Browser::default();
+    signed_in.sign_in(&portico, "admin", super::harness::PASSWORD).await;
+    for (name, value) in
+        [("scope", "nonsense"), ("prompt", "none"), ("response_type", "x"), ("max_age", "-1")]
+    {
+        let link = path(&with(&client, &[(name, value)]));
+        for answer in [portico.get(&link).await, signed_in.get(&portico, &link).await] {
+            assert_eq!(
+                (answer.status.is_client_error(), answer.location()),
+                (true, ""),
+                "{name}: {answer:?}"
+            );
+            assert!(answer.body.contains("Go back to client.example"), "{answer:?}");
+            assert!(answer.destination().starts_with(CALLBACK), "{answer:?}");
+        }
+    }
+    // On the person's own machine nobody else waits for it.
+    let callback = "http://127.0.0.1:3000/";
+    let native = portico.public_client(callback).await;
+    let mut parameters = request(&native, callback);
+    parameters.push(("prompt", "none"));
+    let answer = portico.get(&path(&parameters)).await;
+    assert_eq!(answer.status, StatusCode::SEE_OTHER);
+    assert_eq!(answer.parameter("error").as_deref(), Some("login_required"));
 }
 
 #[tokio::test]

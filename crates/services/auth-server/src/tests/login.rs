@@ -2,6 +2,7 @@ use chrono::Duration;
 use http::StatusCode;
 
 use super::harness::{Browser, CALLBACK, PASSWORD, Portico, form, request};
+use crate::AuthServerSettings;
 use crate::store::audit::AuditFilter;
 
 #[tokio::test]
@@ -179,6 +180,58 @@ async fn as_43_attempts_are_limited_for_an_account_and_an_address() {
     assert!((1..=7).contains(&seconds), "{seconds}");
     portico.advance(Duration::minutes(1));
     assert_eq!(browser.sign_in(&portico, "admin", PASSWORD).await.status, StatusCode::SEE_OTHER);
+}
+
+#[tokio::test]
+async fn as_43_one_address_cannot_try_a_password_on_every_account() {
+    let portico =
+        Portico::with(AuthServerSettings { sign_ins_per_minute: 1, ..AuthServerSettings::default() }).await;
+    let mut browser = Browser::default();
+    for account in 0..20 {
+        let answer = browser.sign_in(&portico, &format!("person-{account}"), "Summer2026!").await;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{account}");
+    }
+    let answer = browser.sign_in(&portico, "person-20", "Summer2026!").await;
+    assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
+    let mut elsewhere = Browser { address: Some([198, 51, 100, 1].into()), ..Browser::default() };
+    let answer = elsewhere.sign_in(&portico, "admin", PASSWORD).await;
+    assert_eq!(answer.status, StatusCode::SEE_OTHER, "others sign in meanwhile");
+}
+
+#[tokio::test]
+async fn as_43_strangers_do_not_lock_a_person_out_of_a_browser_that_is_known() {
+    let portico =
+        Portico::with(AuthServerSettings { sign_ins_per_minute: 1, ..AuthServerSettings::default() }).await;
+    let mut own = Browser::default();
+    own.sign_in(&portico, "admin", PASSWORD).await;
+    portico.advance(Duration::minutes(1));
+    for network in 1..=11 {
+        let mut stranger = Browser { address: Some([203, 0, 113, network].into()), ..Browser::default() };
+        stranger.sign_in(&portico, "admin", "wrong password here").await;
+    }
+    let mut new = Browser { address: Some([198, 51, 100, 1].into()), ..Browser::default() };
+    let answer = new.sign_in(&portico, "admin", PASSWORD).await;
+    assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS, "the account is under attack");
+    own.cookies.remove("__Host-portico-login");
+    let kept = own.cookies["__Host-portico-known"].clone();
+    let answer = own.sign_in(&portico, "admin", PASSWORD).await;
+    assert_eq!(answer.status, StatusCode::SEE_OTHER, "it has signed in here before");
+
+    // What it is known by is of one account, has attempts of its own, and not for ever.
+    let thief =
+        || Browser { cookies: [("__Host-portico-known".to_owned(), kept.clone())].into(), ..new_address() };
+    let answer = thief().sign_in(&portico, "admin", "wrong password here").await;
+    assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS, "its attempt was used");
+    portico.advance(Duration::days(181));
+    for _ in 0..11 {
+        thief().sign_in(&portico, "admin", "wrong password here").await;
+    }
+    let answer = thief().sign_in(&portico, "admin", PASSWORD).await;
+    assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
+}
+
+fn new_address() -> Browser {
+    Browser { address: Some([198, 51, 100, 7].into()), ..Browser::default() }
 }
 
 #[tokio::test]

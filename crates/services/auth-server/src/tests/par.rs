@@ -105,7 +105,7 @@ async fn as_18_what_the_browser_adds_does_not_count() {
     let added = form(&[("redirect_uri", "https://evil.example/"), ("state", "other"), ("prompt", "login")]);
     let path = format!("{}&{added}", path("", &client, reference.as_str().unwrap()));
     let answer = portico.get(&path).await;
-    assert!(answer.location().starts_with(CALLBACK), "{}", answer.location());
+    assert!(answer.destination().starts_with(CALLBACK), "{}", answer.destination());
     assert_eq!(answer.parameter("error").as_deref(), Some("login_required"));
     assert_eq!(answer.parameter("state").as_deref(), Some("opaque state"));
 }

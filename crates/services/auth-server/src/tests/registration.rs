@@ -109,7 +109,10 @@ async fn as_30_unused_dynamic_clients_expire_and_used_ones_stay() {
     let unused = portico.public_client(CALLBACK).await;
     let used = portico.public_client(CALLBACK).await;
     portico.tokens(&used, CALLBACK, &[]).await;
-    portico.advance(chrono::Duration::days(31));
+    portico.advance(chrono::Duration::days(20));
+    // Whoever asks without getting anything does not use it.
+    portico.redeem(&unused, CALLBACK, "no-code").await.is_error(StatusCode::BAD_REQUEST, "invalid_grant");
+    portico.advance(chrono::Duration::days(11));
     portico.app().stores.sweep.run(portico_clock::Clock::now(&portico.clock)).await.unwrap();
     let clients = &portico.app().stores.clients;
     assert!(clients.get(&unused).await.unwrap().is_none());

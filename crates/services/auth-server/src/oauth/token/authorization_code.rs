@@ -76,8 +76,12 @@ pub(super) async fn grant(
     let family = family(*code, now);
     let actor = context.actor.clone().acting_as(&claimant.issuing.subject, &client.client_id);
     let entry = app.entry(&actor, Deed::done("token.issue", &family.resource, &user.username));
-    app.stores.families.create(&family, first.as_deref(), &entry).await?;
-    Ok(response)
+    match app.stores.families.create(&family, first.as_deref(), &entry).await {
+        Ok(()) => Ok(response),
+        // The code came a second time meanwhile: nothing may come of it.
+        Err(StoreError::AlreadyExists) => Err(invalid_grant(REFUSED).into()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn family(code: Code, now: DateTime<Utc>) -> Family {

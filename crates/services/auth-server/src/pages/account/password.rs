@@ -29,7 +29,7 @@ pub(crate) async fn submit(
         Err(response) => return response,
     };
     match change(&app, &form).await {
-        Ok(None) => see_other_with("/login", Cookie::Login.clear(app.is_secure())),
+        Ok(None) => see_other_with("/login", [Cookie::Login.clear(app.is_secure())]),
         Ok(Some(problem)) => {
             page(&app, &headers, &form.signed_in, Note { problem: Some(problem), ..Note::default() }).await
         }
@@ -41,7 +41,7 @@ pub(crate) async fn submit(
 async fn change(app: &App, form: &Form) -> Result<Option<&'static str>, Failure> {
     const BUSY: &str = "Many people are signing in. Try again in a moment.";
     let user = &form.signed_in.user;
-    app.limits.sign_in(&user.username, &form.actor.peer)?;
+    app.limits.sign_in_again(&user.username, &form.signed_in.session.id.to_string())?;
     let given = |name: &str| SecretString::from(form.parameters.get(name).unwrap_or_default());
     let stored = app.stores.users.password_hash(user.id).await?;
     match app.passwords.verify(stored, &given("current")).await {

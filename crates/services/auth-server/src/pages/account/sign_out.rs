@@ -25,7 +25,7 @@ pub(crate) async fn submit(
     let session = form.signed_in.session;
     let entry = app.entry(&form.actor, Deed::done("session.end", &session.id.to_string(), ""));
     match app.stores.sessions.end(session.user_id, session.id, &entry).await {
-        Ok(()) => see_other_with("/login", Cookie::Login.clear(app.is_secure())),
+        Ok(()) => see_other_with("/login", [Cookie::Login.clear(app.is_secure())]),
         Err(failure) => error::page(failure.into(), &context.actor),
     }
 }
