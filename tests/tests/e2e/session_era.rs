@@ -2,7 +2,7 @@
 
 use acceptance::deployment::Deployment;
 use acceptance::mcp::Session;
-use acceptance::upstream::{Era, Upstream};
+use acceptance::upstream::{Era, Seen, Upstream};
 use serde_json::{Value, json};
 
 async fn stage() -> (Deployment, Upstream, Session) {
@@ -200,6 +200,42 @@ async fn s3_27_a_deleted_session_is_deleted_at_the_server_too() {
     assert!(session.caller.send(http::Method::DELETE).await.status.is_success());
     let deleted = async || upstream.seen().into_iter().find(|seen| seen.method == http::Method::DELETE);
     acceptance::eventually(acceptance::DEADLINE, "a DELETE at the server", deleted).await;
+    deployment.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s3_27_sessions_at_a_server_that_is_disabled_or_deleted_are_closed_there() {
+    let (deployment, upstream, session) = stage().await;
+    let id_of = |seen: &Seen| seen.headers["mcp-session-id"].clone();
+    let deletes = |id: &http::HeaderValue| {
+        let seen = upstream.seen();
+        seen.iter().filter(|seen| seen.method == http::Method::DELETE && id_of(seen) == id).count()
+    };
+    for verb in [&["server", "update", "notes", "--disable"][..], &["server", "delete", "notes"]] {
+        upstream.forget();
+        // After being enabled again a server is called in a new session, of which the agent notices nothing.
+        session.call("echo", &json!({})).await;
+        let id = id_of(&upstream.got("tools/call").await);
+        let stream = session.caller.listen().await;
+        let done = deployment.cli(verb).await;
+        assert_eq!(done.code, Some(0), "{}", done.output);
+        let closed = async || (deletes(&id) > 0).then_some(());
+        acceptance::eventually(acceptance::DEADLINE, "a DELETE at the server", closed).await;
+        acceptance::within(acceptance::DEADLINE, "the agent's stream ends", stream.rest()).await;
+        upstream.forget();
+        let refused = session.ask("tools/call", &json!({ "name": "echo", "arguments": {} })).await;
+        assert_ne!(refused.status, 200, "{}", refused.text());
+        assert_eq!((upstream.calls(), deletes(&id)), (0, 0));
+        if verb[1] == "update" {
+            let done = deployment.cli(&["server", "update", "notes", "--enable"]).await;
+            assert_eq!(done.code, Some(0), "{}", done.output);
+            let works = async || {
+                let answer = session.ask("tools/call", &json!({ "name": "echo", "arguments": {} })).await;
+                (answer.status == 200).then_some(())
+            };
+            acceptance::eventually(acceptance::DEADLINE, "the server is called again", works).await;
+        }
+    }
     deployment.stop().await;
 }
 

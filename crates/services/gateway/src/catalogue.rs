@@ -140,11 +140,7 @@ impl Catalogue {
             let now = next.instance(before.server, before.id);
             now.is_some_and(|now| now.uri == before.uri) || source.has(before)
         };
-        let departed: Vec<_> = previous
-            .instances()
-            .filter(|before| !before.traffic.departed().is_cancelled() && !stays(before))
-            .cloned()
-            .collect();
+        let departed: Vec<_> = previous.callable().filter(|before| !stays(before)).cloned().collect();
         self.current.store(Arc::new(next));
         // Not before: who is told looks for what there is instead.
         for instance in &departed {

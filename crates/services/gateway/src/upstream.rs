@@ -5,7 +5,7 @@ mod judge;
 mod outgoing;
 
 pub(crate) use candidates::Candidates;
-use judge::{is_of_a_broken_way, judge, silent, unreachable, why_ejected};
+use judge::{endless, is_of_a_broken_way, judge, silent, unreachable, why_ejected};
 pub(crate) use judge::{lost, not_mcp, too_large};
 pub(crate) use outgoing::Outgoing;
 
@@ -211,8 +211,20 @@ impl Upstream {
         u32::from_ne_bytes(bytes)
     }
 
-    /// Reads an answer that Portico itself needs whole, and gives its response message.
+    /// Reads an answer that Portico itself needs whole, and gives its response message. All of it has to come within the time
+    /// that an answer on its way to an agent may be silent: a server that keeps a stream open with comments holds up nobody.
     pub(crate) async fn response_to(
+        &self,
+        id: Id<'_>,
+        answer: Answer,
+    ) -> Result<(Bytes, Option<HeaderValue>), Refusal> {
+        let within = Duration::from_millis(self.settings.idle_timeout_ms);
+        tokio::time::timeout(within, self.read_response(id, answer))
+            .await
+            .unwrap_or_else(|_| Err(endless(within)))
+    }
+
+    async fn read_response(
         &self,
         id: Id<'_>,
         answer: Answer,

@@ -177,8 +177,13 @@ impl Snapshot {
         self.instances().filter(|instance| !instance.traffic.is_good()).count()
     }
 
-    /// All that can be called, or could if their servers were enabled.
-    pub(super) fn instances(&self) -> impl Iterator<Item = &Arc<Instance>> {
+    /// All instances that can be called.
+    pub(super) fn callable(&self) -> impl Iterator<Item = &Arc<Instance>> {
+        self.servers.values().filter(|server| server.enabled).flat_map(|server| &server.instances)
+    }
+
+    /// The same, and those that could be if their servers were enabled.
+    fn instances(&self) -> impl Iterator<Item = &Arc<Instance>> {
         self.servers.values().flat_map(|server| &server.instances)
     }
 

@@ -1,5 +1,5 @@
-use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use portico_ids::ServerId;
 
@@ -14,23 +14,48 @@ pub(super) struct Owned {
     all: Mutex<HashMap<String, Own>>,
 }
 
-/// The sessions of one principal, the oldest first, with their bytes.
+/// The sessions of one principal, with their bytes. All principals wait for what is done here, so none of it looks through all
+/// sessions of one.
 #[derive(Debug, Default)]
 struct Own {
-    sessions: VecDeque<Sizes>,
+    sessions: HashMap<Arc<str>, Sizes>,
+    /// By their numbers: the oldest first.
+    by_age: BTreeMap<u64, Arc<str>>,
+    next: u64,
     bytes: usize,
 }
 
 /// What one session takes.
 #[derive(Debug)]
 struct Sizes {
-    id: String,
+    number: u64,
     parts: Vec<(Part, usize)>,
 }
 
-impl Sizes {
-    fn bytes(&self) -> usize {
-        self.parts.iter().map(|(_, bytes)| bytes).sum()
+impl Own {
+    fn set(&mut self, id: &str, part: Part, bytes: usize) {
+        if !self.sessions.contains_key(id) {
+            let id: Arc<str> = id.into();
+            self.by_age.insert(self.next, Arc::clone(&id));
+            self.sessions.insert(id, Sizes { number: self.next, parts: Vec::new() });
+            self.next += 1;
+        }
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        self.bytes += bytes;
+        match session.parts.iter_mut().find(|(known, _)| *known == part) {
+            Some((_, before)) => self.bytes -= std::mem::replace(before, bytes),
+            None => session.parts.push((part, bytes)),
+        }
+    }
+
+    fn oldest_but(&self, id: &str) -> Option<Arc<str>> {
+        self.by_age.values().find(|known| &***known != id).cloned()
+    }
+
+    fn remove(&mut self, id: &str) {
+        let Some(session) = self.sessions.remove(id) else { return };
+        self.by_age.remove(&session.number);
+        self.bytes -= session.parts.iter().map(|(_, bytes)| bytes).sum::<usize>();
     }
 }
 
@@ -50,23 +75,12 @@ impl Owned {
     pub(super) fn set(&self, subject: &str, id: &str, part: Part, bytes: usize) -> Vec<String> {
         let mut all = self.all();
         let own = all.entry(subject.to_owned()).or_default();
-        let at = own.sessions.iter().position(|known| known.id == id).unwrap_or_else(|| {
-            own.sessions.push_back(Sizes { id: id.to_owned(), parts: Vec::new() });
-            own.sessions.len() - 1
-        });
-        if let Some(session) = own.sessions.get_mut(at) {
-            own.bytes += bytes;
-            match session.parts.iter_mut().find(|(known, _)| *known == part) {
-                Some((_, before)) => own.bytes -= std::mem::replace(before, bytes),
-                None => session.parts.push((part, bytes)),
-            }
-        }
+        own.set(id, part, bytes);
         let mut gone = Vec::new();
         while own.sessions.len() > self.most || own.bytes > self.most * BYTES_EACH {
-            let Some(oldest) = own.sessions.iter().position(|known| known.id != id) else { break };
-            let Some(oldest) = own.sessions.remove(oldest) else { break };
-            own.bytes -= oldest.bytes();
-            gone.push(oldest.id);
+            let Some(oldest) = own.oldest_but(id) else { break };
+            own.remove(&oldest);
+            gone.push(oldest.to_string());
         }
         gone
     }
@@ -80,11 +94,7 @@ impl Owned {
     pub(super) fn remove(&self, subject: &str, id: &str) {
         let mut all = self.all();
         let Some(own) = all.get_mut(subject) else { return };
-        if let Some(at) = own.sessions.iter().position(|known| known.id == id)
-            && let Some(session) = own.sessions.remove(at)
-        {
-            own.bytes -= session.bytes();
-        }
+        own.remove(id);
         if own.sessions.is_empty() {
             all.remove(subject);
         }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 use portico_ids::{InstanceId, ServerId};
 use portico_mcp_types::{Envelope, Object, Revision, SESSION_ID, text_of};
+use tokio::sync::oneshot;
 
 use super::close::discard;
 use super::{Leg, single};
@@ -18,6 +19,9 @@ use crate::upstream::{Answer, Candidates, Outgoing, is_unknown_method, not_mcp, 
 
 /// Id of the `initialize` that Portico sends on its own.
 const OWN_INITIALIZE: &str = "\"portico-initialize\"";
+
+/// What ends it.
+const OWN_INITIALIZED: &str = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
 
 /// Largest result of `initialize`: other replicas have to get it too.
 const MAX_INITIALIZED: usize = 128 * 1024;
@@ -268,32 +272,55 @@ impl Leg<'_> {
             generation,
             initialized: negotiated.result,
         };
+        // Before anybody else gets to use it: a server may refuse what comes first (2025-11-25, Lifecycle).
+        tell_own(self.engine, instance, &own, OWN_INITIALIZED.to_owned()).await;
         Ok((own, opened))
     }
 
-    /// Tells a server what the agent told its forgotten session; failures are the server's loss, not the call's.
-    async fn restore(&self, instance: &Instance, open: &UpstreamSession) {
-        let record = self.session.record();
-        let mut messages = vec![r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#.to_owned()];
-        if let Some(level) = &record.log_level {
-            messages.push(format!(
-                r#"{{"jsonrpc":"2.0","id":"portico-level","method":"logging/setLevel","params":{level}}}"#
-            ));
+    /// Tells a server what the agent told its forgotten session. It is told all of it, also when the call that led to it ends
+    /// on the way.
+    async fn restore(&self, instance: &Arc<Instance>, open: &Arc<UpstreamSession>) {
+        let messages = told_before(&self.session.record(), self.server, open);
+        if messages.is_empty() {
+            return;
         }
-        if open.generation > 0 {
-            let own = record.subscriptions.iter().filter(|subscription| subscription.server == self.server);
-            messages.extend(own.map(|subscription| {
-                let uri = serde_json::Value::from(subscription.uri.as_str());
-                format!(
-                    r#"{{"jsonrpc":"2.0","id":"portico-subscribe","method":"resources/subscribe","params":{{"uri":{uri}}}}}"#
-                )
-            }));
-        }
-        for message in messages {
-            let outgoing = Outgoing::post(Bytes::from(message)).in_session(open.id.as_ref(), open.revision);
-            if let Err(refusal) = self.engine.upstream.housekeeping(instance, outgoing).await {
-                tracing::warn!(server.id = %self.server, reason = refusal.reason.as_str(), "a session cannot be restored whole");
+        let (engine, instance, open) = (Arc::clone(self.engine), Arc::clone(instance), Arc::clone(open));
+        let (done, is_done) = oneshot::channel::<()>();
+        self.engine.tasks.spawn_short("gateway.restore-session", async move {
+            for message in messages {
+                tell_own(&engine, &instance, &open, message).await;
             }
-        }
+            drop(done);
+        });
+        // The task drops the other end.
+        let _ = is_done.await;
+    }
+}
+
+/// What an agent has set in its session, for a server that has to hear it again.
+fn told_before(record: &Record, server: ServerId, open: &UpstreamSession) -> Vec<String> {
+    let mut messages = Vec::new();
+    if let Some(level) = &record.log_level {
+        messages.push(format!(
+            r#"{{"jsonrpc":"2.0","id":"portico-level","method":"logging/setLevel","params":{level}}}"#
+        ));
+    }
+    if open.generation > 0 {
+        let own = record.subscriptions.iter().filter(|subscription| subscription.server == server);
+        messages.extend(own.map(|subscription| {
+            let uri = serde_json::Value::from(subscription.uri.as_str());
+            format!(
+                r#"{{"jsonrpc":"2.0","id":"portico-subscribe","method":"resources/subscribe","params":{{"uri":{uri}}}}}"#
+            )
+        }));
+    }
+    messages
+}
+
+/// Sends a message of Portico's own; a failure is the server's loss, not the call's.
+async fn tell_own(engine: &Engine, instance: &Instance, open: &UpstreamSession, message: String) {
+    let outgoing = Outgoing::post(Bytes::from(message)).in_session(open.id.as_ref(), open.revision);
+    if let Err(refusal) = engine.upstream.housekeeping(instance, outgoing).await {
+        tracing::warn!(server.id = %instance.server, reason = refusal.reason.as_str(), "a session cannot be restored whole");
     }
 }

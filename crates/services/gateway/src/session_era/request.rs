@@ -93,10 +93,7 @@ async fn pass(
     let leg = Leg { engine, agent: inbound.agent, session, server, call: &call };
     if inbound.envelope.kind != Kind::Request {
         return match leg.exchange(body).instrument(step).await {
-            Ok(_) => {
-                call.done();
-                Ok(accepted())
-            }
+            Ok((answer, _)) => taken(engine, answer, call).await,
             Err(refusal) => Err((refusal, call)),
         };
     }
@@ -108,6 +105,25 @@ async fn pass(
     };
     let rewrite = Rewrite::of_answer(engine, inbound, server, false);
     deliver(Delivery { engine, inbound, session, pending, server, open: &open, rewrite }, answer, call).await
+}
+
+/// What a server says to a message that has no answer; one that it does not take has an error status (2025-11-25, Sending
+/// Messages to the Server).
+async fn taken(engine: &Arc<Engine>, answer: Answer, mut call: Call) -> Served {
+    match answer {
+        Answer::Json(reply) if reply.status.is_client_error() => {
+            json_response(engine, reply, &Rewrite::Nothing, (call, None)).await
+        }
+        Answer::Read(status, message) if status.is_client_error() => {
+            call.response_bytes = message.len();
+            call.done();
+            Ok(whole_response(status, message))
+        }
+        _ => {
+            call.done();
+            Ok(accepted())
+        }
+    }
 }
 
 /// How an answer within a session goes to its agent.

@@ -1,5 +1,7 @@
 //! An MCP server of both eras that answers as a test asks it to, by the name of the tool.
 
+mod answers;
+
 use std::collections::HashSet;
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -17,6 +19,8 @@ use http_body_util::BodyExt;
 use portico_process::Tasks;
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
+
+use answers::{ask_stateless, endless, task};
 
 /// One request that reached the server.
 #[derive(Debug, Clone)]
@@ -239,12 +243,17 @@ async fn post(inner: &Arc<Inner>, message: &Value, stateless: bool) -> Response 
         inner.answered.send_replace(Some(message.clone()));
         return Response::builder().status(202).body(Body::empty()).unwrap();
     };
+    if method == "notifications/refused" {
+        let error = r#"{"jsonrpc":"2.0","error":{"code":-32600,"message":"not now"}}"#;
+        return json(StatusCode::BAD_REQUEST, error.to_owned());
+    }
     if message["id"].is_null() {
         return Response::builder().status(202).body(Body::empty()).unwrap();
     }
     let answer =
         |result: &str| json(StatusCode::OK, format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#));
     match method {
+        "initialize" if message["params"]["clientInfo"]["name"] == "patient" => endless(),
         "initialize" => initialize(inner, message, &id),
         "server/discover" => answer(
             r#"{"supportedVersions":["2026-07-28"],"capabilities":{"tools":{}},"resultType":"complete"}"#,
@@ -378,31 +387,4 @@ async fn tool(inner: &Arc<Inner>, message: &Value, id: &str, stateless: bool) ->
         }
         _ => json(StatusCode::OK, done),
     }
-}
-
-/// Knows the tasks `t-1` and `t-2`, and tells everyone of both.
-fn task(message: &Value, id: &str) -> Response {
-    let method = message["method"].as_str().unwrap_or("");
-    let task = message["params"]["taskId"].as_str().unwrap_or("");
-    let answer = match (method, task) {
-        ("tasks/list", _) => {
-            r#""result":{"tasks":[{"taskId":"t-1","n":1.10},{"taskId":"t-2"}],"nextCursor":"more"}"#
-                .to_owned()
-        }
-        ("tasks/result", "t-1") => {
-            r#""result":{"content":[],"_meta":{"io.modelcontextprotocol/related-task":{"taskId":"t-1"}}}"#
-                .to_owned()
-        }
-        (_, "t-1") => r#""result":{"taskId":"t-1","status":"completed"}"#.to_owned(),
-        _ => r#""error":{"code":-32602,"message":"no such task"}"#.to_owned(),
-    };
-    json(StatusCode::OK, format!(r#"{{"jsonrpc":"2.0","id":{id},{answer}}}"#))
-}
-
-fn ask_stateless(message: &Value, id: &str) -> Response {
-    let result = match message["params"]["requestState"].as_str() {
-        None => r#"{"resultType":"input_required","requestState":"server-state"}"#.to_owned(),
-        Some(state) => format!(r#"{{"resultType":"complete","got":"{state}"}}"#),
-    };
-    json(StatusCode::OK, format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#))
 }

@@ -55,6 +55,13 @@ async fn s3_27_a_disabled_server_hears_no_more_of_its_sessions_than_their_end() 
         (Method::DELETE, &"upstream-1".parse().unwrap())
     );
     assert_eq!(bench.server.sessions(), 0);
+    for _ in 0..3 {
+        bench.catalogue(disabled(&bench));
+        assert!(
+            departed::take(bench.engine()).is_empty(),
+            "what else changes meanwhile is not its end again"
+        );
+    }
     // The agent's own session goes on, with a new one at the server once it is enabled again.
     bench.catalogue(bench.demo());
     assert_eq!(bench.in_session(&session, &call(2, "echo")).await.status, 200);

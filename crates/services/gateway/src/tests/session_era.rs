@@ -447,3 +447,45 @@ async fn a_server_that_calls_a_forgotten_session_a_bad_request_gets_a_new_one_fo
     assert_eq!(bench.open(request).await.status(), 200);
     assert_eq!(bench.server.last().headers["mcp-session-id"], "upstream-2");
 }
+
+#[tokio::test]
+async fn a_session_that_is_opened_anew_is_used_by_nobody_before_its_server_has_heard_so() {
+    let bench = Bench::new().await;
+    let session = bench.initialize("2025-11-25").await;
+    for _ in 0..3 {
+        bench.server.forget();
+        let (one, two) = (call(1, "echo"), call(2, "echo"));
+        let calls = [&one, &two, &one, &two, &one, &two].map(|body| bench.in_session(&session, body));
+        for answer in futures_util::future::join_all(calls).await {
+            assert_eq!(answer.status, 200, "{}", answer.text());
+        }
+    }
+    let mut ready = std::collections::HashSet::from(["upstream-1".to_owned()]);
+    for seen in bench.server.seen() {
+        let Some(id) = seen.headers.get("mcp-session-id") else { continue };
+        let id = id.to_str().unwrap().to_owned();
+        match seen.json()["method"].as_str() {
+            Some("notifications/initialized") => drop(ready.insert(id)),
+            Some("tools/call") => assert!(ready.contains(&id), "{id} is called too early"),
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_notification_that_the_server_does_not_take_is_refused_as_the_server_refuses_it() {
+    let bench = Bench::new().await;
+    let session = bench.initialize("2025-11-25").await;
+    let answer = bench.in_session(&session, r#"{"jsonrpc":"2.0","method":"notifications/refused"}"#).await;
+    assert_eq!((answer.status.as_u16(), answer.json()["error"]["message"].as_str()), (400, Some("not now")));
+    let answer = bench.in_session(&session, r#"{"jsonrpc":"2.0","method":"notifications/taken"}"#).await;
+    assert_eq!((answer.status.as_u16(), answer.text()), (202, ""));
+}
+
+#[tokio::test]
+async fn an_answer_that_the_gateway_waits_for_ends_in_time_though_its_server_keeps_the_stream_busy() {
+    let bench = Bench::with(|settings| settings.upstream.idle_timeout_ms = 300).await;
+    let body = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"patient","version":"1"}}}"#;
+    let answer = tokio::time::timeout(std::time::Duration::from_secs(10), bench.post(body)).await;
+    assert_eq!(answer.expect("it ends").refusal(), (504, -32603, "upstream_timeout".to_owned()));
+}

@@ -104,3 +104,10 @@ pub(crate) fn too_large() -> Refusal {
 pub(super) fn silent(idle: Duration) -> Refusal {
     Refusal::new(Reason::UpstreamTimeout, format!("the server fell silent for {} s", idle.as_secs()))
 }
+
+pub(super) fn endless(within: Duration) -> Refusal {
+    Refusal::new(
+        Reason::UpstreamTimeout,
+        format!("the server did not end its answer within {} s", within.as_secs()),
+    )
+}
