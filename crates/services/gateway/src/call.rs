@@ -67,7 +67,7 @@ pub(crate) struct Details {
     /// How often it was sent to another instance because one took no connection.
     retries: AtomicU32,
     /// The places that it takes until it is over: of its principal, and of all.
-    open: Option<OpenCall>,
+    open: Option<Arc<OpenCall>>,
     pub(crate) place: Option<Place>,
     admitted: bool,
     /// A stream that stays ends when its agent closes it.
@@ -139,7 +139,7 @@ impl Details {
     }
 
     /// Lets the call in: it is recorded whatever becomes of it.
-    pub(crate) fn admit(&mut self, open: OpenCall) {
+    pub(crate) fn admit(&mut self, open: Arc<OpenCall>) {
         (self.open, self.admitted) = (Some(open), true);
     }
 

@@ -95,16 +95,18 @@ async fn admit(engine: &Arc<Engine>, head: &Parts, body: Body, mut call: Call) -
         Ok(agent) => Arc::new(agent),
         Err(refusal) => return Err((refusal, call)),
     };
-    match engine.access.open(&agent.principal) {
-        Ok(open) => call.admit(open),
+    let open = match engine.access.open(&agent.principal) {
+        Ok(open) => Arc::new(open),
         Err(refusal) => return Err((refusal, call)),
-    }
-    match head.method {
+    };
+    call.admit(Arc::clone(&open));
+    let served = match head.method {
         Method::POST => post(engine, head, body, agent, call).await,
         Method::GET => session_era::get(engine, head, agent, call).await,
         Method::DELETE => session_era::delete(engine, head, agent, call).await,
         _ => Err((Refusal::new(Reason::MethodNotAllowed, "send POST, GET or DELETE"), call)),
-    }
+    };
+    served.map(|answer| engine.readers.deliver(answer, open))
 }
 
 /// The endpoint behind a path; a trailing slash is tolerated and never redirected (RS-13).
