@@ -3,7 +3,9 @@
 A client registers itself, and the administrator signs in and allows it on the pages that the suite points to.
 """
 
+import contextlib
 import json
+import random
 import re
 import socket
 import subprocess
@@ -16,9 +18,12 @@ from sign_in import sign_in  # noqa: E402
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """Outside the range that the system hands out by itself, so that nobody is given it before the suite has it."""
+    while True:
+        port = random.randrange(20000, 32000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def get(url: str, body: dict | None = None) -> bytes:

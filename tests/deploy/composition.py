@@ -4,8 +4,10 @@ Postgres, Redis and HAProxy are this machine's, because tests fetch no images; R
 deploy/compose. What the containers see of them is their name.
 """
 
+import contextlib
 import json
 import os
+import random
 import re
 import socket
 import subprocess
@@ -31,9 +33,12 @@ def until(condition, seconds=60):
 
 
 def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+    """Outside the range that the system hands out by itself, so that nobody is given it before its server has it."""
+    while True:
+        port = random.randrange(20000, 32000)
+        with socket.socket() as found, contextlib.suppress(OSError):
+            found.bind(("127.0.0.1", port))
+            return port
 
 
 class Composition:

@@ -14,6 +14,7 @@ import urllib.request
 
 import pytest
 
+from composition import free_port
 from rendering import GRAPH, ROOT
 
 CONFIG = ROOT / "deploy" / "compose" / "haproxy.cfg"
@@ -67,9 +68,7 @@ def balanced(tmp_path):
     """The balancer's address, and two replicas of each service."""
     services = {name: [Service(name), Service(name)] for name in ("gateway", "auth-server", "registry")}
     text = CONFIG.read_text()
-    with socket.socket() as free, socket.socket() as health:
-        free.bind(("127.0.0.1", 0)), health.bind(("127.0.0.1", 0))
-        port, health_port = free.getsockname()[1], health.getsockname()[1]
+    port, health_port = free_port(), free_port()
     # Fewer than the files that a developer's machine lets it open.
     text = text.replace("maxconn 20000", "maxconn 200").replace("sc0_conn_cur gt 1000", "sc0_conn_cur gt 20").replace("bind :8080", f"bind 127.0.0.1:{port}").replace("127.0.0.1:8404", f"127.0.0.1:{health_port}")
 

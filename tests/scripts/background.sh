@@ -11,16 +11,29 @@ start() {
   pids+=($!)
 }
 
-# Those that ended by themselves are no problem.
+# Those that ended by themselves are no problem; whoever does not end is ended.
 stop_all() {
   kill "${pids[@]}" 2>/dev/null || true
+  within 40 all_ended || kill -KILL "${pids[@]}" 2>/dev/null || true
   wait "${pids[@]}" 2>/dev/null || true
   rm -rf "$work"
 }
 trap stop_all EXIT
 
+all_ended() {
+  local pid
+  for pid in "${pids[@]}"; do
+    ! kill -0 "$pid" 2>/dev/null || return 1
+  done
+}
+
+# Outside the range that the system hands out by itself, so that nobody is given it before its server has it.
 free_port() {
-  python3 -c 'import socket; s=socket.socket(); s.bind(("127.0.0.1",0)); print(s.getsockname()[1])'
+  local port
+  while port=$(shuf -i 20000-32000 -n 1); do
+    listens "$port" 2>/dev/null || break
+  done
+  echo "$port"
 }
 
 # within SECONDS COMMAND …: until it succeeds.

@@ -35,7 +35,8 @@ settings=(
 
 up() {
   local begin=$SECONDS
-  "$local_platform" up --dir "$dir/platform" --free-ports --bin "$programs" "${settings[@]}"
+  # A step's failures do not end it by themselves.
+  "$local_platform" up --dir "$dir/platform" --free-ports --bin "$programs" "${settings[@]}" || return
   [ $((SECONDS - begin)) -lt 20 ] || { echo "it took $((SECONDS - begin)) s, more than 20" >&2; return 1; }
 }
 
@@ -51,7 +52,7 @@ rights() {
 }
 
 down() {
-  "$local_platform" down --dir "$dir/platform"
+  "$local_platform" down --dir "$dir/platform" || return
   if pgrep -f "$dir/platform"; then
     echo "these still run" >&2
     return 1
