@@ -2,6 +2,8 @@
 
 use std::{future::Future, io, num::NonZeroUsize, process::ExitCode, time::Duration};
 
+use crate::open_files::raise_open_files;
+
 /// How long the runtime waits for blocking work once the program has ended.
 const RUNTIME_WAIT: Duration = Duration::from_secs(2);
 
@@ -21,6 +23,7 @@ where
     F: Future<Output = ExitCode>,
 {
     install_crypto_provider();
+    raise_open_files();
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     if let Some(threads) = worker_threads {
         builder.worker_threads(threads.get());

@@ -56,9 +56,14 @@ impl Server {
     pub(crate) async fn run(self, listener: TcpListener) {
         let tracker = TaskTracker::new();
         let executor = TrackedExecutor::new(tracker.clone(), self.abort.clone());
-        let builder = Arc::new(http_builder(&self.limits, executor, self.tls.as_ref()));
-        let permits = Arc::new(Semaphore::new(self.limits.max_connections()));
-        let unproven = Unproven::new(self.limits.max_connections());
+        let builder = |of_a_proxy| {
+            let keep_alive = self.limits.keep_alive(of_a_proxy);
+            Arc::new(http_builder(&self.limits, keep_alive, executor.clone(), self.tls.as_ref()))
+        };
+        let (for_clients, for_proxies) = (builder(false), builder(true));
+        let most = self.max_connections();
+        let permits = Arc::new(Semaphore::new(most));
+        let unproven = Unproven::new(most);
         let proxies = TrustedProxies::new(&self.limits.trusted_proxies);
         let crowd = Crowd::new(self.limits.max_connections_per_address(), proxies.clone());
         // Routes are shared between connections once they have their state.
@@ -68,7 +73,7 @@ impl Server {
             let open = self.tally.open();
             let connection = Connection {
                 app: app.clone(),
-                builder: builder.clone(),
+                builder: Arc::clone(if proxies.has(address.ip()) { &for_proxies } else { &for_clients }),
                 address,
                 proxies: proxies.clone(),
                 place: unproven.enter(),
@@ -88,6 +93,21 @@ impl Server {
         tracker.close();
         tracing::debug!(listener.name = self.name, connections = tracker.len(), "draining connections");
         tracker.wait().await;
+    }
+
+    fn max_connections(&self) -> usize {
+        let files = portico_process::open_files();
+        let most = self.limits.max_connections(files);
+        if most < self.limits.max_connections {
+            tracing::warn!(
+                listener.name = self.name,
+                files.limit = files,
+                connections.limit = most,
+                "the process may have too few files open for http.max_connections: raise its limit (ulimit -n, \
+                 LimitNOFILE of systemd) to more than twice as many, or lower the setting"
+            );
+        }
+        most
     }
 
     /// Takes the next connection; `None` at shutdown. A full server leaves newcomers in the kernel's backlog; those of
@@ -147,6 +167,7 @@ struct Newcomer {
 
 fn http_builder(
     limits: &HttpLimits,
+    keep_alive: Duration,
     executor: TrackedExecutor,
     tls: Option<&ServerTls>,
 ) -> auto::Builder<TrackedExecutor> {
@@ -154,7 +175,9 @@ fn http_builder(
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_read_timeout())
+        // It runs between two requests, too. A connection has a timer of its own for the first one, and afterwards a
+        // slow head costs no more than none at all.
+        .header_read_timeout(keep_alive)
         .max_buf_size(limits.max_header_bytes() as usize);
     if limits.max_headers != HYPER_MAX_HEADERS {
         builder.http1().max_headers(limits.max_headers);

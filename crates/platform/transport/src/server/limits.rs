@@ -11,15 +11,20 @@ use tokio::sync::Semaphore;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpLimits {
-    /// Connections at the same time; more wait in the kernel's backlog.
+    /// Connections at the same time, and never more than half of the files that the process may have open; more wait in
+    /// the kernel's backlog.
     #[schemars(range(min = 1))]
     pub max_connections: usize,
     /// Connections at the same time from one address (IPv6: from one /64 network), 0: as many as there are; more are
     /// closed at once. Those of `trusted_proxies` do not count: a proxy stands for all its clients.
     pub max_connections_per_address: usize,
-    /// Seconds for a whole request head, and for the first request of a connection.
+    /// Seconds for the first request head of a connection, counted from its beginning.
     #[schemars(range(min = 1))]
     pub header_read_timeout_seconds: u64,
+    /// Seconds for which an HTTP/1 connection is kept until the head of its next request is there. Those of
+    /// `trusted_proxies` are kept for two hours: the proxy ends them, so that no request meets the end of its connection.
+    #[schemars(range(min = 1))]
+    pub keep_alive_seconds: u64,
     /// Seconds for a TLS handshake.
     #[schemars(range(min = 1))]
     pub tls_handshake_timeout_seconds: u64,
@@ -48,6 +53,10 @@ pub struct HttpLimits {
     pub trusted_proxies: Vec<IpNet>,
 }
 
+/// Longer than balancers keep a connection that is not used: Envoy an hour, an AWS load balancer at most 4000 s. One that
+/// is gone without a word costs its connections no longer.
+const PROXY_KEEP_ALIVE: Duration = Duration::from_hours(2);
+
 /// Longer than anything that is served; what a clock counts from a longer time on overflows.
 const LONGEST_SECONDS: u64 = 365 * 24 * 60 * 60;
 
@@ -61,6 +70,8 @@ impl Default for HttpLimits {
             max_connections: 10_000,
             max_connections_per_address: 1000,
             header_read_timeout_seconds: 30,
+            // Longer than ingress-nginx (60) and Traefik (90) keep theirs, for those whom nobody has named.
+            keep_alive_seconds: 120,
             tls_handshake_timeout_seconds: 10,
             max_header_bytes: 64 * 1024,
             max_headers: 100,
@@ -75,8 +86,10 @@ impl Default for HttpLimits {
 }
 
 impl HttpLimits {
-    pub(crate) fn max_connections(&self) -> usize {
-        self.max_connections.clamp(1, Semaphore::MAX_PERMITS)
+    /// Each connection is a file, and what is done for it needs others: to a server, to a store, to the disk.
+    pub(crate) fn max_connections(&self, open_files: Option<u64>) -> usize {
+        let files = open_files.and_then(|files| usize::try_from(files / 2).ok()).unwrap_or(usize::MAX);
+        self.max_connections.min(files).clamp(1, Semaphore::MAX_PERMITS)
     }
 
     pub(crate) fn max_connections_per_address(&self) -> usize {
@@ -90,6 +103,12 @@ impl HttpLimits {
 
     pub(crate) fn header_read_timeout(&self) -> Duration {
         seconds(self.header_read_timeout_seconds)
+    }
+
+    /// How long a kept connection waits for its next request.
+    pub(crate) fn keep_alive(&self, of_a_proxy: bool) -> Duration {
+        let seconds = seconds(self.keep_alive_seconds);
+        if of_a_proxy { seconds.max(PROXY_KEEP_ALIVE) } else { seconds }
     }
 
     pub(crate) fn tls_handshake_timeout(&self) -> Duration {
@@ -106,5 +125,19 @@ impl HttpLimits {
 
     pub(crate) fn drain_linger(&self) -> Duration {
         Duration::from_millis(self.drain_linger_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_half_of_the_files_for_what_is_done_for_them() {
+        let limits = HttpLimits::default();
+        assert_eq!(limits.max_connections(Some(1024)), 512);
+        assert_eq!(limits.max_connections(Some(1 << 20)), 10_000);
+        assert_eq!(limits.max_connections(None), 10_000);
+        assert_eq!(limits.max_connections(Some(1)), 1);
     }
 }

@@ -207,6 +207,30 @@ async fn a_kept_connection_that_is_not_used_ends_after_the_linger() {
 }
 
 #[tokio::test]
+async fn a_connection_is_kept_for_longer_than_a_request_head_may_take_and_not_for_ever() {
+    let server = serve(HttpLimits { keep_alive_seconds: 3, ..quick() });
+    let mut kept = TcpStream::connect(server.address).await.unwrap();
+    ask_again(&mut kept).await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    ask_again(&mut kept).await;
+    // Part of a head is no reason to keep it for longer.
+    kept.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+    let mut rest = Vec::new();
+    let end = tokio::time::timeout(Duration::from_secs(10), kept.read_to_end(&mut rest)).await;
+    assert!(end.is_ok(), "{}", String::from_utf8_lossy(&rest));
+}
+
+#[tokio::test]
+async fn the_connection_of_a_trusted_proxy_is_kept_until_the_proxy_ends_it() {
+    let trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+    let server = serve(HttpLimits { keep_alive_seconds: 1, trusted_proxies, ..quick() });
+    let mut kept = TcpStream::connect(server.address).await.unwrap();
+    ask_again(&mut kept).await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    ask_again(&mut kept).await;
+}
+
+#[tokio::test]
 async fn a_connection_ends_when_it_reaches_its_age() {
     let server = serve(HttpLimits {
         header_read_timeout_seconds: 1,
@@ -223,6 +247,7 @@ async fn a_connection_ends_when_it_reaches_its_age() {
 async fn times_that_never_end_are_no_reason_to_fail() {
     let server = serve(HttpLimits {
         header_read_timeout_seconds: u64::MAX,
+        keep_alive_seconds: u64::MAX,
         tls_handshake_timeout_seconds: u64::MAX,
         h2_keep_alive_seconds: u64::MAX,
         max_connection_age_seconds: u64::MAX,
