@@ -89,7 +89,11 @@ impl CoordinationPlan {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use portico_ids::SeededRng;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
 
     use super::*;
     use crate::testing::{TestDeployment, ground};
@@ -137,5 +141,38 @@ mod tests {
         ground.readiness.ready().await;
         assert_eq!(began.elapsed(), WAIT);
         ground.tasks.abort();
+    }
+
+    /// Answers every question as a Sentinel answers HELLO.
+    async fn sentinel(ground: &Ground) -> SocketAddr {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        ground.tasks.spawn_short("sentinel", async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut asked = [0; 1024];
+            while stream.read(&mut asked).await.is_ok_and(|read| read > 0) {
+                stream.write_all(b"%1\r\n$4\r\nmode\r\n$8\r\nsentinel\r\n").await.unwrap();
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn s3_43_a_redis_that_can_never_do_ends_the_start_and_says_what_to_give() {
+        let ground = ground();
+        let url = format!("redis://{}", sentinel(&ground).await);
+        let deployment = TestDeployment::new();
+        let keys = KeyRing::generate_file(&deployment.path("other.json"), &SeededRng::new(1)).unwrap();
+        let settings = CoordinationSettings { redis_url: Some(Secret::inline(url.into())), ca: None };
+        let plan = CoordinationPlan::check(&mut Problems::new(), settings).unwrap();
+        plan.connect(&keys, &ground).unwrap();
+        let outcome = ground.tasks.wait(Duration::from_secs(10)).await;
+        let failure = outcome.failure.unwrap();
+        assert_eq!(failure.name, "coordination.start");
+        assert!(
+            failure.what.contains("`coordination.redis_url`: the URL leads to a Redis Sentinel"),
+            "{failure}"
+        );
+        assert!(!ground.readiness.is_ready());
     }
 }
