@@ -23,7 +23,7 @@ setup() {
   python3 -m venv python
   python/bin/pip install --quiet --disable-pip-version-check "${pip_packages[@]}" &
   local pip=$!
-  npm install --silent --no-audit --no-fund --save-exact "${npm_packages[@]}"
+  npm_install --save-exact "${npm_packages[@]}"
   wait "$pip"
   echo "$wanted" >installed
 }

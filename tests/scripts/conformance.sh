@@ -28,7 +28,7 @@ setup() {
   mkdir -p "$dir"
   cd "$dir"
   echo '{ "private": true }' >package.json
-  npm install --silent --no-audit --no-fund --save-exact \
+  npm_install --save-exact \
     "node@$node_version" "@modelcontextprotocol/conformance@$suite_version"
   python3 -m venv venv
   venv/bin/pip install --quiet --disable-pip-version-check "mcp==$mcp_version"

@@ -8,7 +8,13 @@ state=${PORTICO_TEST_POSTGRES_DIR:-${TMPDIR:-/tmp}/portico-test-postgres-$(id -u
 die() { echo "postgres.sh: $*" >&2; exit 1; }
 
 as_root() {
-    if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null; then
+        sudo "$@"
+    else
+        die "the server is not installed, and installing it needs root: run this as root once, or install sudo"
+    fi
 }
 
 # Postgres refuses to run as root: root lends it the user of the Debian package.

@@ -8,7 +8,13 @@ state=${PORTICO_TEST_REDIS_DIR:-${TMPDIR:-/tmp}/portico-test-redis-$(id -u)}
 die() { echo "redis.sh: $*" >&2; exit 1; }
 
 as_root() {
-    if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null; then
+        sudo "$@"
+    else
+        die "the server is not installed, and installing it needs root: run this as root once, or install sudo"
+    fi
 }
 
 install_server() {

@@ -25,7 +25,7 @@ install_cargo_tool() { # NAME VERSION: kept when the machine already has one
 install_buf() {
   need_node
   [ "$(buf --version 2>/dev/null || true)" = "$buf_version" ] && return
-  npm install --silent --no-save --prefix "$cache/npm" "@bufbuild/buf@$buf_version"
+  npm_install --no-save --prefix "$cache/npm" "@bufbuild/buf@$buf_version"
 }
 
 install_postgres() { # any major version from 15 on

@@ -23,6 +23,11 @@ need_compilers() {
   command -v cc >/dev/null || step "C compiler" apt_install build-essential
 }
 
+# npm_install ARGUMENT …: says nothing but what went wrong.
+npm_install() {
+  npm install --loglevel=error --no-audit --no-fund "$@" >/dev/null
+}
+
 # as_root COMMAND …: directly as root, with sudo otherwise.
 as_root() {
   if [ "$(id -u)" = 0 ]; then
