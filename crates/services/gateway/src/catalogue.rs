@@ -112,11 +112,13 @@ impl Catalogue {
         self.apply_credentials(vec![(testing::instance_id(1), credential)]);
     }
 
-    /// Forgets credentials of instances that no longer exist.
-    fn retain_credentials(&self) {
+    /// Forgets credentials of instances that no longer exist; tells whether there were any.
+    fn retain_credentials(&self) -> bool {
         let mut source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
         let Source { items, credentials, .. } = &mut *source;
+        let before = credentials.len();
         credentials.retain(|id, _| items.contains_key(&format!("instance/{id}")));
+        credentials.len() < before
     }
 
     /// Credentials that are known, for the copy on disk.

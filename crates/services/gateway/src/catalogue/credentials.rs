@@ -1,9 +1,10 @@
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::{StreamExt, stream};
 use http::HeaderValue;
 use portico_ids::InstanceId;
 use portico_process::Tasks;
@@ -24,6 +25,10 @@ use portico_transport::Link;
 const DEADLINE: Duration = Duration::from_secs(10);
 /// How long to wait before asking again for what could not be resolved.
 const RETRY: Duration = Duration::from_secs(5);
+/// How often it is looked whether the copy on disk is to be sealed with another key.
+const LOOK: Duration = Duration::from_mins(1);
+/// Secrets that are asked for at the same time.
+const AT_ONCE: usize = 16;
 /// Where the copy on disk is sealed to.
 const PLACE: Aad<'static> = Aad { table: "gateway.credentials", row: "all", field: "bearer", version: 1 };
 
@@ -45,7 +50,7 @@ impl Credential {
 }
 
 /// A credential that the catalogue names and that is not there.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Wanted {
     instance: InstanceId,
     reference: String,
@@ -97,49 +102,57 @@ impl Resolver {
     }
 
     async fn run(self) {
-        self.load().await;
         let mut changes = self.catalogue.changes.subscribe();
-        let mut saved = true;
+        let mut missing = HashSet::new();
+        // The key that the copy on disk is sealed with: one that is pruned opens it no longer. A copy that was opened is sealed
+        // anew once; one that was not is left alone until there is something to put in its place.
+        let mut sealed_with = if self.load().await { None } else { Some(self.sealer.ring().sealing_key()) };
         loop {
             // Before the first snapshot nothing is known to be gone.
-            if *changes.borrow_and_update() > 0 {
-                self.catalogue.retain_credentials();
-            }
+            let gone = *changes.borrow_and_update() > 0 && self.catalogue.retain_credentials();
             let wanted = self.catalogue.missing_credentials();
-            let (complete, new) = self.resolve(wanted).await;
-            if new || !saved {
-                saved = self.save().await;
+            let (complete, new) = self.resolve(wanted, &mut missing).await;
+            let key = self.sealer.ring().sealing_key();
+            if new || gone || sealed_with.as_ref() != Some(&key) {
+                sealed_with = self.save().await.then_some(key);
             }
-            let next = changes.changed();
-            if complete && saved {
-                if next.await.is_err() {
-                    return;
-                }
-            } else {
-                // Either the catalogue changes, or the registry and the disk are tried again.
-                let _ = tokio::time::timeout(RETRY, next).await;
+            // Either the catalogue changes, or the registry and the disk are tried again.
+            let pause = if complete && sealed_with.is_some() { LOOK } else { RETRY };
+            if let Ok(Err(_)) = tokio::time::timeout(pause, changes.changed()).await {
+                return;
             }
         }
     }
 
-    /// Whether everything that was wanted is there now, and whether any of it is new.
-    async fn resolve(&self, wanted: Vec<Wanted>) -> (bool, bool) {
+    /// Whether everything that was wanted is there now, and whether any of it is new. Secrets that do not exist are told of once.
+    async fn resolve(&self, wanted: Vec<Wanted>, missing: &mut HashSet<Wanted>) -> (bool, bool) {
+        missing.retain(|known| wanted.contains(known));
+        let mut asked = Vec::with_capacity(wanted.len());
+        for want in wanted {
+            asked.push(async {
+                let answer = self.resolve_one(&want).await;
+                (want, answer)
+            });
+        }
+        let mut answers = stream::iter(asked).buffer_unordered(AT_ONCE);
         let mut complete = true;
         let mut resolved = Vec::new();
-        for want in wanted {
-            match self.resolve_one(&want).await {
+        while let Some((want, answer)) = answers.next().await {
+            match answer {
                 Ok(Some(credential)) => resolved.push((want.instance, credential)),
                 Ok(None) => {
-                    tracing::warn!(
-                        instance.id = %want.instance,
-                        secret.reference = want.reference,
-                        "the secret of an instance does not exist: set it, until then the instance is not called"
-                    );
                     complete = false;
+                    if missing.insert(want.clone()) {
+                        tracing::warn!(
+                            instance.id = %want.instance,
+                            secret.reference = want.reference,
+                            "the secret of an instance does not exist: set it, until then the instance is not called"
+                        );
+                    }
                 }
                 Err(status) => {
-                    tracing::warn!(instance.id = %want.instance, error = %status, "the registry cannot resolve a secret just now");
                     complete = false;
+                    tracing::warn!(instance.id = %want.instance, error = %status, "the registry cannot resolve a secret just now");
                 }
             }
         }
@@ -170,14 +183,14 @@ impl Resolver {
         }))
     }
 
-    /// Takes the copy on disk, so that a start without the registry works.
-    async fn load(&self) {
-        let Ok(sealed) = tokio::fs::read(&self.path).await else { return };
+    /// Takes the copy on disk, so that a start without the registry works; tells whether there was one.
+    async fn load(&self) -> bool {
+        let Ok(sealed) = tokio::fs::read(&self.path).await else { return false };
         let Ok(open) = self.sealer.open(&PLACE, &sealed) else {
             tracing::warn!(path = %self.path.display(), "the copy of credentials cannot be opened and is fetched anew");
-            return;
+            return false;
         };
-        let Ok(stored) = serde_json::from_slice::<Vec<Stored>>(open.expose_secret()) else { return };
+        let Ok(stored) = serde_json::from_slice::<Vec<Stored>>(open.expose_secret()) else { return false };
         let known = stored.into_iter().map(|s| {
             (
                 s.instance,
@@ -185,6 +198,7 @@ impl Resolver {
             )
         });
         self.catalogue.apply_credentials(known.collect());
+        true
     }
 
     /// Whether the copy on disk is up to date; nothing that is served depends on it.
@@ -225,6 +239,9 @@ async fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use portico_sealing::KeyRing;
+    use portico_transport::{Exchange, PeerIdentity};
+
     use super::super::testing::{ORIGIN, endpoint, instance, instance_id, server, server_id};
     use super::*;
 
@@ -265,5 +282,70 @@ mod tests {
         catalogue.apply(false, Vec::new(), &[format!("instance/{}", instance_id(1))]);
         catalogue.retain_credentials();
         assert!(catalogue.credentials().is_empty());
+    }
+
+    /// A resolver whose registry is away, and the catalogue that it serves.
+    fn resolver(dir: &Path) -> Resolver {
+        let keys = dir.join("keys");
+        let rng: portico_ids::SharedRng = Arc::new(portico_ids::SeededRng::new(1));
+        if !keys.exists() {
+            KeyRing::generate_file(&keys, &*rng).unwrap();
+        }
+        Resolver {
+            catalogue: Arc::new(catalogue()),
+            link: Exchange::new().link("registry", PeerIdentity::new("gateway")),
+            sealer: Sealer::new(&KeyRing::load(&keys).unwrap(), rng),
+            path: dir.join("credentials.sealed"),
+            failures: Counter::default(),
+        }
+    }
+
+    async fn run(resolver: Resolver) {
+        let _ = tokio::time::timeout(LOOK * 2, resolver.run()).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_copy_of_credentials_is_sealed_anew_before_its_key_is_pruned() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, random) = (dir.path().join("keys"), portico_ids::SeededRng::new(2));
+        let before = resolver(dir.path());
+        before.catalogue.apply_credentials(vec![(instance_id(1), credential(2))]);
+        before.save().await;
+        let ring = before.sealer.ring().clone();
+        let old = ring.sealing_key();
+        let rotate = async {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            let new = KeyRing::stage_file(&path, &random).unwrap();
+            KeyRing::promote_file(&path, &new, chrono::DateTime::UNIX_EPOCH).unwrap();
+            assert!(ring.reload().unwrap());
+        };
+        tokio::join!(run(before), rotate);
+        KeyRing::prune_file(&path, &old).unwrap();
+        let after = resolver(dir.path());
+        assert!(after.load().await, "a start without the registry works");
+        assert!(after.catalogue.snapshot().instance(server_id(1), instance_id(1)).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_gone_is_gone_from_the_copy_on_disk_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let before = resolver(dir.path());
+        before.catalogue.apply_credentials(vec![(instance_id(1), credential(2))]);
+        before.save().await;
+        before.catalogue.apply(false, Vec::new(), &[format!("instance/{}", instance_id(1))]);
+        run(before).await;
+        let after = resolver(dir.path());
+        assert!(after.load().await);
+        assert!(after.catalogue.credentials().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_copy_that_cannot_be_opened_is_not_written_over_with_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let resolver = resolver(dir.path());
+        let path = resolver.path.clone();
+        std::fs::write(&path, b"sealed with a key that is not there just now").unwrap();
+        run(resolver).await;
+        assert!(std::fs::read(&path).unwrap().starts_with(b"sealed with"));
     }
 }
