@@ -145,12 +145,13 @@ impl Home {
 
     /// Runs `portico login`; `browser` is given the address that it prints and comes back when the person is done.
     pub async fn login(&self, origin: &str, browser: impl AsyncFnOnce(String)) -> Exit {
+        self.sign_in(&["login", origin, "--no-browser"], browser).await
+    }
+
+    /// Runs a command that has the person sign in.
+    pub async fn sign_in(&self, arguments: &[&str], browser: impl AsyncFnOnce(String)) -> Exit {
         let mut login = self.portico();
-        login
-            .args(["login", origin, "--no-browser"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        login.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = login.spawn().expect("portico starts");
         let mut printed = BufReader::new(process.stderr.take().unwrap()).lines();
         let mut output = String::new();
@@ -168,7 +169,7 @@ impl Home {
         while let Ok(Some(line)) = printed.next_line().await {
             output += &line;
         }
-        let status = within(DEADLINE, "the end of portico login", process.wait()).await.unwrap();
+        let status = within(DEADLINE, "the end of the sign-in", process.wait()).await.unwrap();
         Exit { code: status.code(), output }
     }
 

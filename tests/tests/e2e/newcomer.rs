@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
-use acceptance::deployment::{Deployment, Home, Plan};
+use acceptance::deployment::{Deployment, Exit, Home, Plan};
 use acceptance::oauth::{Ending, Person};
 use serde_json::Value;
 
@@ -58,9 +58,7 @@ async fn a_person_signs_in_with_the_command_line_and_works_with_it() {
     assert_eq!(login.code, Some(0), "{}", login.output);
     assert!(login.output.contains("signed in"), "{}", login.output);
     assert_eq!(std::fs::metadata(home.login_file()).unwrap().permissions().mode() & 0o777, 0o600);
-    for arguments in
-        [&["server", "list"][..], &["call", "demo", "time_now"], &["token", "--offline"], &["audit", "tail"]]
-    {
+    for arguments in [&["server", "list"][..], &["call", "demo", "time_now"], &["audit", "tail"]] {
         let done = home.run(arguments).await;
         assert_eq!(done.code, Some(0), "{arguments:?}: {}", done.output);
     }
@@ -68,6 +66,47 @@ async fn a_person_signs_in_with_the_command_line_and_works_with_it() {
     let after = home.run(&["server", "list"]).await;
     assert_eq!(after.code, Some(1));
     assert!(after.output.contains("portico login"), "{}", after.output);
+    deployment.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_has_a_refresh_token_of_its_own_and_commands_at_the_same_time_share_one_sign_in() {
+    let deployment = Deployment::start().await;
+    let home = Home::default();
+    let mut admin = Person::administrator(&deployment).await;
+    let http = deployment.http.clone();
+    let mut allow = async |address: String| {
+        let Ending::Callback(url) = admin.follow(&address, "allow").await else { panic!("no callback") };
+        assert!(http.get(url.as_str()).await.status.is_success());
+    };
+    assert_eq!(home.login(&deployment.ready.origin, &mut allow).await.code, Some(0));
+    let offline = ["--json", "token", "--offline", "--no-browser", "--endpoint", "demo"];
+    let offline = home.sign_in(&offline, &mut allow).await;
+    assert_eq!(offline.code, Some(0), "{}", offline.output);
+    let mut documents = serde_json::Deserializer::from_str(&offline.output).into_iter::<Value>();
+    let job = documents.next().unwrap().unwrap();
+
+    // All of them renew the same sign-in; none may take another one for a thief.
+    let command = || home.run(&["server", "list"]);
+    let done = tokio::join!(command(), command(), command(), command(), command(), command());
+    for done in <[Exit; 6]>::from(done) {
+        assert_eq!(done.code, Some(0), "{}", done.output);
+    }
+    let mut refresh_token = job["refresh_token"].clone();
+    for _ in 0..2 {
+        let text = |name: &str| job[name].as_str().unwrap();
+        let form = [
+            ("grant_type", "refresh_token"),
+            ("client_id", text("client_id")),
+            ("refresh_token", refresh_token.as_str().unwrap()),
+            ("resource", text("resource")),
+        ];
+        let answer = deployment.http.form(text("token_endpoint"), &form).await;
+        assert!(answer.status.is_success(), "{}", answer.text());
+        refresh_token = answer.json()["refresh_token"].clone();
+    }
+    let after = home.run(&["call", "demo", "time_now"]).await;
+    assert_eq!(after.code, Some(0), "{}", after.output);
     deployment.stop().await;
 }
 

@@ -34,7 +34,7 @@ async fn a_port_in_use_is_named() {
         let other = if option == "--listen" { "--admin-listen" } else { "--listen" };
         let exit = command(&["dev", option, &address, other, "127.0.0.1:0", "--data-dir", &data], "").await;
         assert_eq!(exit.code, Some(1));
-        assert_says(&exit, &[&address, "in use"]);
+        assert_says(&exit, &[option, &address, "in use"]);
     }
 }
 
@@ -55,10 +55,14 @@ async fn a_data_directory_that_cannot_be_written_is_named() {
 async fn a_second_instance_on_the_same_data_directory_is_refused() {
     let deployment = Plan::new().child().start().await;
     let data = deployment.data_dir().display().to_string();
-    let arguments = ["dev", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data-dir", &data];
+    let ready = deployment.plan().ready_file().display().to_string();
+    let mut arguments =
+        vec!["dev", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data-dir", &data];
+    arguments.extend(["--ready-file", &ready]);
     let exit = command(&arguments, "").await;
     assert_eq!(exit.code, Some(1));
     assert_says(&exit, &[&data]);
+    assert!(std::path::Path::new(&ready).exists(), "the ready file of the first one is gone");
     assert!(exit.output.contains("another") || exit.output.contains("already"), "{}", exit.output);
     // The first one has not noticed.
     assert_eq!(deployment.http.get(&deployment.admin_url("/readyz")).await.status, 200);

@@ -7,11 +7,14 @@ use clap::{Args, Subcommand};
 use portico_proto_auth as auth;
 use portico_proto_registry as registry;
 use serde_json::{Value, json};
+use tonic::{Code, Status};
 
 use crate::connection::Connection;
-use crate::output::Output;
+use crate::output::{Output, in_one_line};
 
 const POLL: Duration = Duration::from_secs(1);
+/// How many new records are read at once.
+const PAGE: i32 = 500;
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -54,23 +57,54 @@ struct Position {
 pub(crate) async fn run(arguments: Arguments, connection: &Connection, output: Output) -> Result<()> {
     let Verb::Tail(tail) = arguments.verb;
     let mut position = Position::default();
-    let mut records = read(&tail, &mut position, connection).await?;
+    let mut records = read(&tail, tail.lines, &mut position, connection).await?;
     let surplus = records.len().saturating_sub(usize::try_from(tail.lines).unwrap_or(usize::MAX));
     print(&records.split_off(surplus), output);
     if !tail.follow {
         return Ok(());
     }
+    let mut is_away = false;
     loop {
         tokio::time::sleep(POLL).await;
-        print(&read(&tail, &mut position, connection).await?, output);
+        match follow(&tail, &mut position, connection, output).await {
+            Ok(()) => is_away = false,
+            // A restart is no reason to stop: what happens meanwhile is read afterwards.
+            Err(error) if is_unavailable(&error) => {
+                if !is_away {
+                    output.note("Portico does not answer: trying again until it does");
+                }
+                is_away = true;
+            }
+            Err(error) => return Err(error),
+        }
     }
 }
 
-/// Reads what is new in both records, ordered by id (which orders by time).
-async fn read(tail: &Tail, position: &mut Position, connection: &Connection) -> Result<Vec<Value>> {
+/// Prints everything that is new.
+async fn follow(tail: &Tail, position: &mut Position, connection: &Connection, output: Output) -> Result<()> {
+    loop {
+        let records = read(tail, PAGE, position, connection).await?;
+        print(&records, output);
+        if records.len() < usize::try_from(PAGE)? {
+            return Ok(());
+        }
+    }
+}
+
+fn is_unavailable(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Status>().is_some_and(|status| status.code() == Code::Unavailable)
+}
+
+/// Reads what is new in both records, at most `lines` of each, ordered by id (which orders by time).
+async fn read(
+    tail: &Tail,
+    lines: i32,
+    position: &mut Position,
+    connection: &Connection,
+) -> Result<Vec<Value>> {
     let api = connection.api().await?;
     let request = registry::ListAuditRequest {
-        page_size: tail.lines,
+        page_size: lines,
         page_token: String::new(),
         after_id: position.registry.clone(),
         principal: tail.principal.clone(),
@@ -79,7 +113,7 @@ async fn read(tail: &Tail, position: &mut Position, connection: &Connection) -> 
     };
     let registry = api.registry_audit().list_audit(request).await?.into_inner().records;
     let request = auth::ListAuditRequest {
-        page_size: tail.lines,
+        page_size: lines,
         page_token: String::new(),
         after_id: position.auth.clone(),
         principal: tail.principal.clone(),
@@ -142,7 +176,7 @@ fn print(records: &[Value], output: Output) {
             output.line(&record.to_string());
             continue;
         }
-        let text = |field: &str| crate::output::printable(record[field].as_str().unwrap_or_default());
+        let text = |field: &str| in_one_line(record[field].as_str().unwrap_or_default());
         let name = text("name");
         let what = if name.is_empty() { text("target") } else { format!("{} {name}", text("target")) };
         let outcome = match text("reason") {

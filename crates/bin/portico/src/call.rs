@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use self::client::McpClient;
 use crate::connection::Connection;
-use crate::output::{Output, printable};
+use crate::output::Output;
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -70,7 +70,7 @@ fn human(result: &Value) -> String {
     let lines: Vec<String> = blocks
         .iter()
         .map(|block| match block["type"].as_str() {
-            Some("text") => printable(block["text"].as_str().unwrap_or_default()),
+            Some("text") => block["text"].as_str().unwrap_or_default().to_owned(),
             Some(kind) => format!(
                 "[{kind} {}]",
                 block["mimeType"].as_str().or(block["uri"].as_str()).unwrap_or_default()

@@ -2,11 +2,14 @@
 
 pub(crate) mod api;
 pub(crate) mod http;
+mod identity;
 pub(crate) mod login_file;
-pub(crate) mod patience;
+mod patience;
 pub(crate) mod ready_file;
+mod signing;
 
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -15,8 +18,10 @@ use url::Url;
 
 use self::api::Api;
 use self::http::Http;
+use self::identity::{Identity, TokenSource};
 use self::login_file::SavedLogin;
 use self::ready_file::ReadyFile;
+use self::signing::ApiToken;
 
 /// Scopes of the management plane that the command line asks for.
 const API_SCOPE: &str = "admin registry:read registry:write";
@@ -30,15 +35,8 @@ const DEFAULT_READY_FILE: &str = ".portico/ready.json";
 pub(crate) struct Connection {
     origin: Url,
     grpc: Url,
-    identity: Identity,
-    http: Http,
+    tokens: TokenSource,
     api: OnceCell<Api>,
-}
-
-#[derive(Debug)]
-enum Identity {
-    ServiceAccount { client_id: String, client_secret: SecretString },
-    Person { login: SavedLogin, file: PathBuf },
 }
 
 impl Connection {
@@ -52,6 +50,7 @@ impl Connection {
         }
         let default = Path::new(DEFAULT_READY_FILE);
         if default.exists() {
+            refuse_of_others(default)?;
             return Self::from_ready_file(default);
         }
         let file = login_file::default_path()?;
@@ -61,20 +60,14 @@ impl Connection {
                  or name its ready file with --ready-file"
             );
         };
-        let (origin, grpc) = (login.origin.clone(), login.grpc.clone());
-        Self::new(origin, grpc, Identity::Person { login, file })
+        Self::new(login.origin, login.grpc, Identity::Person { file })
     }
 
     fn from_ready_file(path: &Path) -> Result<Self> {
-        let ready = ReadyFile::read(path)?;
-        let identity = Identity::ServiceAccount {
-            client_id: ready.client_id.clone(),
-            client_secret: ready.client_secret.clone(),
-        };
-        Self::new(ready.origin, ready.grpc, identity)
+        Self::as_service_account(&ReadyFile::read(path)?)
     }
 
-    /// Connects as the service account of a Portico that this process itself runs.
+    /// Connects as the service account that a ready file names.
     pub(crate) fn as_service_account(ready: &ReadyFile) -> Result<Self> {
         let identity = Identity::ServiceAccount {
             client_id: ready.client_id.clone(),
@@ -84,7 +77,9 @@ impl Connection {
     }
 
     fn new(origin: Url, grpc: Url, identity: Identity) -> Result<Self> {
-        Ok(Self { origin, grpc, identity, http: Http::new()?, api: OnceCell::new() })
+        let url = origin.join("oauth2/token").with_context(|| format!("{origin} is no origin"))?;
+        let tokens = TokenSource { http: Http::new()?, url, identity };
+        Ok(Self { origin, grpc, tokens, api: OnceCell::new() })
     }
 
     /// Answers the public origin, without a slash at its end.
@@ -93,7 +88,7 @@ impl Connection {
     }
 
     pub(crate) const fn http(&self) -> &Http {
-        &self.http
+        &self.tokens.http
     }
 
     /// Answers the gRPC clients of the management plane, signed in.
@@ -102,8 +97,8 @@ impl Connection {
     /// Portico cannot be reached, or refuses the identity.
     pub(crate) async fn api(&self) -> Result<&Api> {
         let connect = async || {
-            let token = self.token(&format!("{}/api", self.origin()), API_SCOPE).await?;
-            Api::connect(&self.grpc, &token).await
+            let resource = format!("{}/api", self.origin());
+            Api::connect(&self.grpc, ApiToken::get(self.tokens.clone(), resource, API_SCOPE).await?).await
         };
         self.api.get_or_try_init(connect).await
     }
@@ -119,40 +114,17 @@ impl Connection {
     /// # Errors
     /// Portico cannot be reached, or refuses the identity or the resource.
     pub(crate) async fn mcp_token(&self, resource: &str) -> Result<SecretString> {
-        self.token(resource, MCP_SCOPE).await
+        Ok(self.tokens.get(resource, MCP_SCOPE).await?.access_token)
     }
 
-    /// Gets an access token for `resource` (RFC 8707).
-    async fn token(&self, resource: &str, scope: &str) -> Result<SecretString> {
-        let url = self.endpoint("oauth2/token")?;
-        match &self.identity {
-            Identity::ServiceAccount { client_id, client_secret } => {
-                let form = [
-                    ("grant_type", "client_credentials"),
-                    ("client_id", client_id),
-                    ("client_secret", client_secret.expose_secret()),
-                    ("resource", resource),
-                    ("scope", scope),
-                ];
-                Ok(self.http.token(&url, &form).await?.access_token)
-            }
-            Identity::Person { login, file } => {
-                let mut login = login.clone();
-                let answer = login.refresh(&self.http, &url, resource, scope).await;
-                let answer =
-                    answer.context("the saved sign-in is no longer good: `portico login` renews it")?;
-                login.write(file)?;
-                Ok(answer)
-            }
-        }
+    /// Tells whether a person acts, by a saved sign-in.
+    pub(crate) const fn is_person(&self) -> bool {
+        matches!(self.tokens.identity, Identity::Person { .. })
     }
 
-    /// Answers the refresh token of a saved sign-in; a service account has none.
-    pub(crate) const fn refresh_token(&self) -> Option<&SecretString> {
-        match &self.identity {
-            Identity::Person { login, .. } => Some(&login.refresh_token),
-            Identity::ServiceAccount { .. } => None,
-        }
+    /// Where tokens come from.
+    pub(crate) const fn token_endpoint(&self) -> &Url {
+        &self.tokens.url
     }
 
     /// Ends the saved sign-in at Portico (RFC 7009) and forgets it here.
@@ -160,16 +132,54 @@ impl Connection {
     /// # Errors
     /// There is no saved sign-in, or its file cannot be removed.
     pub(crate) async fn log_out(&self) -> Result<()> {
-        let Identity::Person { login, file } = &self.identity else {
+        let Identity::Person { file } = &self.tokens.identity else {
             bail!("there is no saved sign-in: this Portico was found by its ready file");
         };
-        let url = self.endpoint("oauth2/revoke")?;
-        let form = [("token", login.refresh_token.expose_secret()), ("client_id", login_file::CLIENT_ID)];
-        self.http.form(&url, &form).await?;
-        std::fs::remove_file(file).with_context(|| format!("{} cannot be removed", file.display()))
+        if let Some(login) = SavedLogin::read(file)? {
+            let url = self.origin.join("oauth2/revoke").context("the saved origin is none")?;
+            let form = [("token", login.refresh_token.expose_secret()), ("client_id", login_file::CLIENT_ID)];
+            let told = self.http().form(&url, &form).await;
+            remove(file)?;
+            told.context(
+                "the sign-in is forgotten here, but Portico was not told: there it is good until it expires",
+            )?;
+        }
+        Ok(())
     }
+}
 
-    fn endpoint(&self, path: &str) -> Result<Url> {
-        self.origin.join(path).with_context(|| format!("{} is no origin", self.origin))
+/// Refuses a ready file that was found, not named, and that `portico dev` did not write: one that came with a checked out
+/// directory would have secrets sent to whoever made it. Neither git nor an editor gives files this mode.
+fn refuse_of_others(path: &Path) -> Result<()> {
+    let failed = || format!("the ready file {} cannot be read", path.display());
+    let mode = std::fs::metadata(path).with_context(failed)?.permissions().mode();
+    if mode & 0o077 != 0 {
+        bail!(
+            "{} was not written by `portico dev`, which keeps it from others (mode 600, not {:o}): look at what it \
+             says, then name it with --ready-file or remove it",
+            path.display(),
+            mode & 0o777
+        );
+    }
+    Ok(())
+}
+
+fn remove(file: &Path) -> Result<()> {
+    std::fs::remove_file(file).with_context(|| format!("{} cannot be removed", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ready_file_that_came_with_a_directory_is_not_followed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ready.json");
+        login_file::write_private(&path, b"{}").unwrap();
+        refuse_of_others(&path).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let refused = refuse_of_others(&path).unwrap_err().to_string();
+        assert!(refused.contains("644") && refused.contains("--ready-file"), "{refused}");
     }
 }

@@ -73,10 +73,12 @@ async fn serve(arguments: Arguments, ready_file: Option<PathBuf>, output: Output
     let signals = Signals::install().context("the process cannot listen to signals")?;
     output.note("starting Portico …");
     let ready_file = ready_file.or_else(|| settings.unusual_ready_file());
+    // Only now is it sure that nobody else runs here: the ready file is not another one's.
+    let claim = Claim::take(&settings)?;
     if let Some(path) = &ready_file {
         remove_stale(path)?;
     }
-    let dev = Box::pin(Dev::start(settings)).await?;
+    let dev = Box::pin(Dev::start_with(claim, settings)).await?;
     telemetry.export_metrics(&dev.metrics);
     if let Some(path) = &ready_file {
         dev.ready.write(path)?;
@@ -85,6 +87,27 @@ async fn serve(arguments: Arguments, ready_file: Option<PathBuf>, output: Output
     let code = portico_process::run(dev.tasks.clone(), signals).await;
     telemetry.shutdown();
     Ok(code)
+}
+
+/// What only one Portico can have.
+#[derive(Debug)]
+struct Claim {
+    lock: DataDirLock,
+    public: BoundListener,
+    admin: BoundListener,
+}
+
+impl Claim {
+    fn take(settings: &DevSettings) -> Result<Self> {
+        let lock = DataDirLock::acquire(&settings.data_dir)?;
+        let bind = |address, name, option| {
+            let bound = BoundListener::bind(address).with_context(|| format!("{option} cannot be had"))?;
+            Ok::<_, anyhow::Error>(bound.named(name))
+        };
+        let public = bind(settings.listen, "public", "--listen")?;
+        let admin = bind(settings.admin_listen, "admin", "--admin-listen")?;
+        Ok(Self { lock, public, admin })
+    }
 }
 
 /// A running Portico: what `portico dev` is, and what tests start in their own process.
@@ -104,10 +127,12 @@ impl Dev {
     /// # Errors
     /// A setting is unusable, a port is taken, or the data directory is in use or not writable.
     pub async fn start(settings: DevSettings) -> Result<Self> {
-        let lock = DataDirLock::acquire(&settings.data_dir)?;
+        Self::start_with(Claim::take(&settings)?, settings).await
+    }
+
+    async fn start_with(claim: Claim, settings: DevSettings) -> Result<Self> {
+        let Claim { lock, public, admin } = claim;
         let data_dir = DataDir::new(&settings.data_dir);
-        let public = BoundListener::bind(settings.listen)?.named("public");
-        let admin = BoundListener::bind(settings.admin_listen)?.named("admin");
         remove_stale(&data_dir.ready())?;
         let first_start = !data_dir.state().exists();
         let mut state = DevState::load_or_new(&data_dir, &SystemRng)?;

@@ -12,13 +12,13 @@ use crate::output::Output;
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// A username, a service account's name, user:ID or service-account:ID
-    #[arg(required_unless_present_any = ["list", "revoke"])]
+    #[arg(required_unless_present_any = ["list", "revoke"], conflicts_with = "revoke")]
     principal: Option<String>,
     /// A role's name: see `portico role list`
-    #[arg(required_unless_present_any = ["list", "revoke"])]
+    #[arg(required_unless_present_any = ["list", "revoke"], conflicts_with_all = ["list", "revoke"])]
     role: Option<String>,
     /// An endpoint's name, or '*' for all
-    #[arg(required_unless_present_any = ["list", "revoke"])]
+    #[arg(required_unless_present_any = ["list", "revoke"], conflicts_with_all = ["list", "revoke"])]
     endpoint: Option<String>,
     /// List grants, of PRINCIPAL only if it is given
     #[arg(long, conflicts_with = "revoke")]

@@ -42,9 +42,39 @@ struct Addresses {
     grpc: Url,
 }
 
+/// What a person is asked to allow.
+pub(crate) struct Ask<'a> {
+    pub(crate) resource: &'a str,
+    pub(crate) scopes: &'a [&'static str],
+    /// Only print the address to open; do not start a browser.
+    pub(crate) no_browser: bool,
+}
+
+/// A sign-in that worked.
+pub(crate) struct SignedIn {
+    name: String,
+    grpc: Url,
+    pub(crate) refresh_token: SecretString,
+}
+
 pub(crate) async fn log_in(arguments: LoginArguments, output: Output) -> Result<()> {
-    let http = Http::new()?;
     let origin = arguments.origin.as_str().trim_end_matches('/').to_owned();
+    let resource = format!("{origin}/api");
+    let ask = Ask { resource: &resource, scopes: &SCOPES, no_browser: arguments.no_browser };
+    let signed_in = sign_in(&origin, ask, output).await?;
+    let SignedIn { name, grpc, refresh_token } = signed_in;
+    let login = SavedLogin { origin: Url::parse(&origin)?, grpc, refresh_token };
+    let file = login_file::default_path()?;
+    login.write(&file)?;
+    output.value(&json!({ "origin": origin, "user": name }), || {
+        format!("signed in at {origin} as {name}; saved in {}", file.display())
+    });
+    Ok(())
+}
+
+/// Has a person sign in with the browser.
+pub(crate) async fn sign_in(origin: &str, ask: Ask<'_>, output: Output) -> Result<SignedIn> {
+    let http = Http::new()?;
     let addresses: Addresses = http
         .json(&Url::parse(&format!("{origin}/.well-known/portico"))?)
         .await
@@ -57,15 +87,14 @@ pub(crate) async fn log_in(arguments: LoginArguments, output: Output) -> Result<
     let client = CoreClient::from_provider_metadata(metadata, ClientId::new(CLIENT_ID.to_owned()), None)
         .set_redirect_uri(RedirectUrl::new(callback.redirect_uri())?);
     let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
-    let resource = format!("{origin}/api");
     let (url, state, nonce) = client
         .authorize_url(CoreAuthenticationFlow::AuthorizationCode, CsrfToken::new_random, Nonce::new_random)
-        .add_scopes(SCOPES.map(|scope| Scope::new(scope.to_owned())))
-        .add_extra_param("resource", resource.as_str())
+        .add_scopes(ask.scopes.iter().map(|scope| Scope::new((*scope).to_owned())))
+        .add_extra_param("resource", ask.resource)
         .set_pkce_challenge(challenge)
         .url();
     output.note(&format!("open this address to sign in:\n  {url}"));
-    if !arguments.no_browser {
+    if !ask.no_browser {
         open_browser(&url);
     }
     let expected = Expected { state: state.secret(), issuer: &addresses.issuer };
@@ -75,7 +104,7 @@ pub(crate) async fn log_in(arguments: LoginArguments, output: Output) -> Result<
     let answer = client
         .exchange_code(AuthorizationCode::new(code))?
         .set_pkce_verifier(verifier)
-        .add_extra_param("resource", resource)
+        .add_extra_param("resource", ask.resource)
         .request_async(&exchange)
         .await
         .context("the authorization server refused the code")?;
@@ -83,16 +112,13 @@ pub(crate) async fn log_in(arguments: LoginArguments, output: Output) -> Result<
     let claims =
         id_token.claims(&client.id_token_verifier(), &nonce).context("the ID token does not verify")?;
     let refresh_token = answer.refresh_token().context("the authorization server sent no refresh token")?;
-    let refresh_token = SecretString::from(refresh_token.secret().clone());
-    let login = SavedLogin { origin: Url::parse(&origin)?, grpc: addresses.grpc, refresh_token };
-    let file = login_file::default_path()?;
-    login.write(&file)?;
     let name =
         claims.preferred_username().map_or_else(|| claims.subject().to_string(), |name| name.to_string());
-    output.value(&json!({ "origin": origin, "user": name }), || {
-        format!("signed in at {origin} as {name}; saved in {}", file.display())
-    });
-    Ok(())
+    Ok(SignedIn {
+        name,
+        grpc: addresses.grpc,
+        refresh_token: SecretString::from(refresh_token.secret().clone()),
+    })
 }
 
 pub(crate) async fn log_out(connection: &Connection, output: Output) -> Result<()> {

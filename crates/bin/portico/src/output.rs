@@ -10,6 +10,9 @@ use serde::Serialize;
 
 use crate::failure;
 
+/// Widest cell that others are aligned to: one endless name must not push everything else off the screen.
+const WIDEST: usize = 80;
+
 /// Where answers go: tables and sentences for people, one JSON document for scripts.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Output {
@@ -28,13 +31,17 @@ impl Output {
 
     /// Prints a line that is the answer itself, in both forms.
     pub(crate) fn line(self, text: &str) {
-        answer(text);
+        if self.json {
+            answer(&escaped(text));
+        } else {
+            answer(&printable(text));
+        }
     }
 
     /// Prints a sentence for people; scripts do not see it.
     pub(crate) fn say(self, text: &str) {
         if !self.json {
-            answer(text);
+            answer(&printable(text));
         }
     }
 
@@ -48,7 +55,7 @@ impl Output {
         if self.json {
             self.document(value);
         } else {
-            answer(&human());
+            answer(&printable(&human()));
         }
     }
 
@@ -63,10 +70,11 @@ impl Output {
             self.document(&items);
             return;
         }
-        let rows: Vec<[String; N]> = items.iter().map(row).collect();
+        let rows: Vec<[String; N]> =
+            items.iter().map(|item| row(item).map(|cell| in_one_line(&cell))).collect();
         let widths: [usize; N] = std::array::from_fn(|column| {
             let cells = rows.iter().map(|row| row[column].chars().count());
-            cells.chain([headings[column].len()]).max().unwrap_or(0)
+            cells.filter(|width| *width <= WIDEST).chain([headings[column].len()]).max().unwrap_or(0)
         });
         self.table_line(&headings.map(ToOwned::to_owned), &widths);
         for row in &rows {
@@ -78,7 +86,7 @@ impl Output {
     pub(crate) fn failure(self, error: &anyhow::Error) {
         let failure = failure::describe(error);
         if self.json {
-            note(&serde_json::json!({ "error": failure }).to_string());
+            note(&escaped(&serde_json::json!({ "error": failure }).to_string()));
             return;
         }
         note(&format!("error: {}", failure.message));
@@ -92,17 +100,14 @@ impl Output {
 
     fn document<T: Serialize + ?Sized>(self, value: &T) {
         match serde_json::to_string_pretty(value) {
-            Ok(text) => answer(&text),
+            Ok(text) => answer(&escaped(&text)),
             Err(error) => note(&format!("error: the answer cannot be written as JSON: {error}")),
         }
     }
 
     fn table_line<const N: usize>(self, cells: &[String; N], widths: &[usize; N]) {
-        let line: Vec<String> = cells
-            .iter()
-            .zip(widths)
-            .map(|(cell, width)| format!("{}{}", printable(cell), pad(cell, *width)))
-            .collect();
+        let line: Vec<String> =
+            cells.iter().zip(widths).map(|(cell, width)| format!("{cell}{}", pad(cell, *width))).collect();
         answer(line.join("  ").trim_end());
     }
 }
@@ -116,14 +121,62 @@ fn answer(line: &str) {
 
 /// Writes a line beside the answer; nobody is left to tell if it cannot be written.
 fn note(line: &str) {
-    let _ = writeln!(stderr(), "{line}");
+    let _ = writeln!(stderr(), "{}", printable(line));
 }
 
 fn pad(cell: &str, width: usize) -> String {
     " ".repeat(width.saturating_sub(cell.chars().count()))
 }
 
-/// Replaces control characters, so that text from a server cannot drive the reader's terminal.
-pub(crate) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c }).collect()
+/// Replaces what could drive the reader's terminal or show something else than what is there: everything that is printed
+/// may hold text of a server.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if deceives(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+/// The same for text that has to stay in its line, or it could add lines of its own.
+pub(crate) fn in_one_line(text: &str) -> String {
+    printable(text).replace(['\n', '\t'], " ")
+}
+
+/// JSON that says the same in characters that are safe to print: what deceives can only be within a string.
+fn escaped(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        if deceives(c) {
+            text.extend(c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")));
+        } else {
+            text.push(c);
+        }
+    }
+    text
+}
+
+/// Controls of terminals, marks that turn the direction of text around, and what takes no room and is no part of a word.
+const fn deceives(c: char) -> bool {
+    matches!(c, '\0'..='\u{8}' | '\u{b}'..='\u{1f}' | '\u{7f}'..='\u{9f}')
+        || matches!(c, '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}')
+        || matches!(c, '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_of_others_can_neither_drive_the_terminal_nor_turn_it_around() {
+        assert_eq!(printable("a\u{1b}[31mb\u{9b}c\u{202e}d\r"), "a\u{fffd}[31mb\u{fffd}c\u{fffd}d\u{fffd}");
+        assert_eq!(printable("two\nlines\tand ünïcödé 時 👩‍💻"), "two\nlines\tand ünïcödé 時 👩‍💻");
+        assert_eq!(in_one_line("x\n2026-01-01 forged"), "x 2026-01-01 forged");
+    }
+
+    #[test]
+    fn json_stays_what_it_is_in_characters_that_are_safe_to_print() {
+        let value = serde_json::json!({ "name": "\u{202e}a\u{9b}\u{e0001}\u{1b}", "ü": ["\n"] });
+        for text in [value.to_string(), serde_json::to_string_pretty(&value).unwrap()] {
+            let safe = escaped(&text);
+            assert!(!safe.chars().any(deceives), "{safe}");
+            assert_eq!(serde_json::from_str::<serde_json::Value>(&safe).unwrap(), value);
+        }
+    }
 }

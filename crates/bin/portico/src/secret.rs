@@ -1,6 +1,7 @@
 //! `portico secret`: credentials that servers need. Values come from standard input or a file, never from arguments.
 
-use std::io::{IsTerminal as _, Read as _};
+use std::fs::File;
+use std::io::{IsTerminal as _, Read};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
@@ -10,6 +11,9 @@ use serde_json::json;
 
 use crate::connection::Connection;
 use crate::output::Output;
+
+/// Largest value, with the line end that is dropped.
+const MOST_BYTES: usize = 64 * 1024 + 2;
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -56,9 +60,14 @@ async fn set(
     output: Output,
 ) -> Result<()> {
     let mut value = match &file {
-        Some(path) => std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?,
+        Some(path) => {
+            File::open(path).and_then(read).with_context(|| format!("{} cannot be read", path.display()))?
+        }
         None => from_standard_input(output)?,
     };
+    if value.len() > MOST_BYTES {
+        bail!("the value has more than 64 KiB: nothing was stored");
+    }
     if value.last() == Some(&b'\n') {
         value.pop();
         if value.last() == Some(&b'\r') {
@@ -78,12 +87,17 @@ async fn set(
 }
 
 fn from_standard_input(output: Output) -> Result<Vec<u8>> {
-    let mut input = std::io::stdin();
+    let input = std::io::stdin();
     if input.is_terminal() {
         output.note("paste the value, then press Ctrl-D on a line of its own (it is shown as you type; use --file or a pipe to avoid that)");
     }
+    read(input).context("standard input cannot be read")
+}
+
+/// Reads a value, and of one that is too large only so much that it shows.
+fn read(input: impl Read) -> std::io::Result<Vec<u8>> {
     let mut value = Vec::new();
-    input.read_to_end(&mut value).context("standard input cannot be read")?;
+    input.take(MOST_BYTES as u64 + 1).read_to_end(&mut value)?;
     Ok(value)
 }
 

@@ -3,8 +3,8 @@
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use portico_proto_registry::{
-    DeleteServerRequest, GetServerRequest, ListInstancesRequest, ListServersRequest, RegisterServerRequest,
-    Server, ServerStatus, UpdateServerRequest, Visibility,
+    DeleteServerRequest, GetServerRequest, Instance, ListInstancesRequest, ListServersRequest,
+    RegisterServerRequest, Server, ServerStatus, UpdateInstanceRequest, UpdateServerRequest, Visibility,
 };
 use prost_types::{FieldMask, Struct, Value, value::Kind};
 use serde_json::json;
@@ -75,6 +75,12 @@ struct Update {
     tags: Option<Vec<String>>,
     #[arg(long, value_enum)]
     visibility: Option<Reach>,
+    /// Where it is now; for a server with one instance
+    #[arg(long)]
+    url: Option<String>,
+    /// Reference of the secret that is sent to it as a bearer token, at the address that is registered or given here
+    #[arg(long, value_name = "REF")]
+    bearer_secret: Option<String>,
     #[arg(long, conflicts_with = "disable")]
     enable: bool,
     /// Take it out of service without deleting it
@@ -141,9 +147,7 @@ async fn register(arguments: Register, connection: &Connection, output: Output) 
 fn url_spec(arguments: &Register) -> Struct {
     let mut fields = vec![("type", text("url")), ("endpoint", text(&arguments.url))];
     if let Some(reference) = &arguments.bearer_secret {
-        let reference = reference.strip_prefix("secret_ref:").unwrap_or(reference);
-        let token = text(&format!("secret_ref:{reference}"));
-        fields.push(("authentication", object([("type", text("bearer")), ("token", token)])));
+        fields.push(("authentication", bearer(reference)));
     }
     if let Some(seconds) = arguments.timeout {
         fields.push(("timeout", Value { kind: Some(Kind::NumberValue(seconds)) }));
@@ -152,6 +156,12 @@ fn url_spec(arguments: &Register) -> Struct {
         fields.push(("stateless", Value { kind: Some(Kind::BoolValue(true)) }));
     }
     Struct { fields: fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect() }
+}
+
+/// The `authentication` of an instance that is sent the secret of that name.
+fn bearer(reference: &str) -> Value {
+    let reference = reference.strip_prefix("secret_ref:").unwrap_or(reference);
+    object([("type", text("bearer")), ("token", text(&format!("secret_ref:{reference}")))])
 }
 
 fn text(value: &str) -> Value {
@@ -181,23 +191,26 @@ async fn find(name: &str, connection: &Connection) -> Result<Server> {
 
 async fn get(name: String, connection: &Connection, output: Output) -> Result<()> {
     let server = find(&name, connection).await?;
-    let request =
-        ListInstancesRequest { page_size: 500, page_token: String::new(), server_id: server.id.clone() };
-    let instances = connection.api().await?.instances().list_instances(request).await?.into_inner().instances;
+    let instances = instances_of(&server, connection).await?;
     let mut document = describe(&server);
-    document["instances"] = instances
-        .iter()
-        .map(|instance| {
-            json!({
-                "id": instance.id,
-                "status": instance.status().as_str_name().trim_start_matches("INSTANCE_STATUS_").to_lowercase(),
-                "reason": instance.status_reason,
-                "protocol_versions": instance.protocol_versions,
-            })
-        })
-        .collect();
+    document["instances"] = instances.iter().map(describe_instance).collect();
     output.value(&document, || serde_json::to_string_pretty(&document).unwrap_or_default());
     Ok(())
+}
+
+/// Answers all instances of a server, over all pages.
+async fn instances_of(server: &Server, connection: &Connection) -> Result<Vec<Instance>> {
+    let mut instances = Vec::new();
+    let mut page_token = String::new();
+    loop {
+        let request = ListInstancesRequest { page_size: 500, page_token, server_id: server.id.clone() };
+        let answer = connection.api().await?.instances().list_instances(request).await?.into_inner();
+        instances.extend(answer.instances);
+        page_token = answer.next_page_token;
+        if page_token.is_empty() {
+            return Ok(instances);
+        }
+    }
 }
 
 async fn list(tag: String, connection: &Connection, output: Output) -> Result<()> {
@@ -243,16 +256,52 @@ async fn update(arguments: Update, connection: &Connection, output: Output) -> R
         server.set_status(if arguments.enable { ServerStatus::Enabled } else { ServerStatus::Disabled });
         paths.push("status");
     }
-    if paths.is_empty() {
+    let readdressed = arguments.url.is_some() || arguments.bearer_secret.is_some();
+    if paths.is_empty() && !readdressed {
         bail!(
-            "nothing to change: give at least one of --description, --version, --tag, --visibility, --enable, --disable"
+            "nothing to change: give at least one of --description, --version, --tag, --visibility, --url, \
+             --bearer-secret, --enable, --disable"
         );
     }
-    let update_mask = Some(FieldMask { paths: paths.into_iter().map(ToOwned::to_owned).collect() });
-    let request = UpdateServerRequest { server: Some(server), update_mask, expected_revision };
-    let answer = connection.api().await?.servers().update_server(request).await?.into_inner();
-    let server = answer.server.context("the registry answered without the server")?;
+    if readdressed {
+        readdress(&server, arguments.url.as_deref(), arguments.bearer_secret.as_deref(), connection).await?;
+    }
+    if !paths.is_empty() {
+        let update_mask = Some(FieldMask { paths: paths.into_iter().map(ToOwned::to_owned).collect() });
+        let request = UpdateServerRequest { server: Some(server), update_mask, expected_revision };
+        let answer = connection.api().await?.servers().update_server(request).await?.into_inner();
+        server = answer.server.context("the registry answered without the server")?;
+    }
     output.value(&describe(&server), || format!("updated {}", server.name));
+    Ok(())
+}
+
+/// Gives the one instance of a server another address, another secret, or both.
+async fn readdress(
+    server: &Server,
+    url: Option<&str>,
+    reference: Option<&str>,
+    connection: &Connection,
+) -> Result<()> {
+    let mut instances = instances_of(server, connection).await?;
+    let Some(mut instance) = instances.pop().filter(|_| instances.is_empty()) else {
+        bail!(
+            "{} has not exactly one instance: change them by gRPC (InstanceService), with their ids from `portico server get {}`",
+            server.name,
+            server.name
+        );
+    };
+    let expected_revision = instance.revision;
+    let fields = &mut instance.json_spec.get_or_insert_default().fields;
+    if let Some(url) = url {
+        fields.insert("endpoint".to_owned(), text(url));
+    }
+    if let Some(reference) = reference {
+        fields.insert("authentication".to_owned(), bearer(reference));
+    }
+    let update_mask = Some(FieldMask { paths: vec!["json_spec".to_owned()] });
+    let request = UpdateInstanceRequest { instance: Some(instance), update_mask, expected_revision };
+    connection.api().await?.instances().update_instance(request).await?;
     Ok(())
 }
 
@@ -275,5 +324,22 @@ fn describe(server: &Server) -> serde_json::Value {
         "visibility": server.visibility().as_str_name().trim_start_matches("VISIBILITY_").to_lowercase(),
         "owner": server.owner,
         "revision": server.revision,
+    })
+}
+
+fn describe_instance(instance: &Instance) -> serde_json::Value {
+    let endpoint = instance.json_spec.as_ref().and_then(|spec| spec.fields.get("endpoint"));
+    let url = endpoint.and_then(|endpoint| match &endpoint.kind {
+        Some(Kind::StringValue(url)) => Some(url),
+        _ => None,
+    });
+    json!({
+        "id": instance.id,
+        "name": instance.name,
+        "url": url,
+        "status": instance.status().as_str_name().trim_start_matches("INSTANCE_STATUS_").to_lowercase(),
+        "reason": instance.status_reason,
+        "checked_at": instance.checked_at.as_ref().map(ToString::to_string),
+        "protocol_versions": instance.protocol_versions,
     })
 }

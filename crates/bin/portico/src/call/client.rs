@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::elicitation;
 use crate::connection::http::{Http, body_text, next_chunk};
-use crate::output::{Output, printable};
+use crate::output::Output;
 
 /// The newest revision with sessions, which most servers speak.
 const SESSION_REVISION: &str = "2025-11-25";
@@ -17,6 +17,8 @@ const SESSION_REVISION: &str = "2025-11-25";
 const STATELESS_REVISION: &str = "2026-07-28";
 /// How often a stateless server may ask again before the call is given up.
 const MOST_ROUNDS: usize = 16;
+/// How many pages of tools are read: a server may name a next one for ever.
+const MOST_PAGES: usize = 1000;
 /// The largest event of a stream that is read.
 const MOST_EVENT_BYTES: usize = 16 * 1024 * 1024;
 
@@ -67,7 +69,7 @@ impl<'a> McpClient<'a> {
     pub(super) async fn tools(&mut self) -> Result<Vec<Value>> {
         let mut tools = Vec::new();
         let mut cursor = Value::Null;
-        loop {
+        for _ in 0..MOST_PAGES {
             let parameters = if cursor.is_null() { json!({}) } else { json!({ "cursor": cursor }) };
             let mut result = self.request("tools/list", parameters).await?;
             if let Value::Array(page) = result["tools"].take() {
@@ -78,6 +80,7 @@ impl<'a> McpClient<'a> {
                 return Ok(tools);
             }
         }
+        bail!("the endpoint has more than {MOST_PAGES} pages of tools: they are not read to the end")
     }
 
     /// Calls a tool, shows its progress and answers its questions.
@@ -139,7 +142,7 @@ impl<'a> McpClient<'a> {
             let status = response.status();
             let text = body_text(response).await?;
             let Ok(message) = serde_json::from_str::<Value>(&text) else {
-                bail!("{method} was answered with {status}: {}", printable(&text));
+                bail!("{method} was answered with {status}: {text}");
             };
             return answer_in(&message, id).with_context(|| refusal(method, status, &message));
         }
@@ -163,15 +166,11 @@ impl<'a> McpClient<'a> {
         match message["method"].as_str() {
             Some("notifications/progress") => {
                 let total = parameters.get("total").map(|total| format!("/{total}")).unwrap_or_default();
-                let text = printable(parameters["message"].as_str().unwrap_or_default());
+                let text = parameters["message"].as_str().unwrap_or_default();
                 self.output.note(&format!("  … {}{total} {text}", parameters["progress"]));
             }
             Some("notifications/message") => {
-                self.output.note(&format!(
-                    "  {}: {}",
-                    printable(&parameters["level"].to_string()),
-                    parameters["data"]
-                ));
+                self.output.note(&format!("  {}: {}", parameters["level"], parameters["data"]));
             }
             Some("elicitation/create") => {
                 let result = elicitation::answer(parameters, self.output);
@@ -241,14 +240,14 @@ fn answer_in(message: &Value, id: u64) -> Option<Answer> {
 fn refusal(method: &str, status: StatusCode, message: &Value) -> String {
     let detail =
         message["detail"].as_str().or(message["error_description"].as_str()).unwrap_or("no reason given");
-    format!("{method} was answered with {status}: {}", printable(detail))
+    format!("{method} was answered with {status}: {detail}")
 }
 
 /// What a JSON-RPC error says, with its stable code.
 fn explain(error: &Value) -> String {
-    let text = printable(error["message"].as_str().unwrap_or("an error without a message"));
+    let text = error["message"].as_str().unwrap_or("an error without a message");
     match error["data"]["reason"].as_str() {
-        Some(reason) => format!("{text} ({})", printable(reason)),
+        Some(reason) => format!("{text} ({reason})"),
         None => format!("{text} ({})", error["code"]),
     }
 }

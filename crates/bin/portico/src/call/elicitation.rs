@@ -4,12 +4,12 @@ use std::io::{BufRead as _, IsTerminal as _};
 
 use serde_json::{Map, Value, json};
 
-use crate::output::{Output, printable};
+use crate::output::Output;
 
 /// Asks the person at the terminal; where nobody is there, declines.
 pub(super) fn answer(parameters: &Value, output: Output) -> Value {
     let input = std::io::stdin();
-    let message = printable(parameters["message"].as_str().unwrap_or("the server asks for something"));
+    let message = parameters["message"].as_str().unwrap_or("the server asks for something");
     if !input.is_terminal() {
         output.note(&format!("the server asks: {message} (declined: standard input is no terminal)"));
         return json!({ "action": "decline" });
@@ -41,11 +41,10 @@ pub(super) fn answer(parameters: &Value, output: Output) -> Value {
 }
 
 fn question(name: &str, property: &Value) -> String {
-    let title = printable(property["title"].as_str().unwrap_or(name));
+    let title = property["title"].as_str().unwrap_or(name);
     let kind = property["type"].as_str().unwrap_or("string");
     let choices: Vec<&str> =
         property["enum"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    let choices =
-        if choices.is_empty() { String::new() } else { format!(": {}", printable(&choices.join(", "))) };
+    let choices = if choices.is_empty() { String::new() } else { format!(": {}", choices.join(", ")) };
     format!("  {title} ({kind}{choices}; empty to leave out)")
 }

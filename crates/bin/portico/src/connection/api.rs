@@ -1,25 +1,22 @@
-//! The gRPC clients of the management plane, with the caller's token on every call.
+//! The gRPC clients of the management plane.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use portico_proto_auth as auth;
 use portico_proto_registry as registry;
-use secrecy::{ExposeSecret as _, SecretString};
-use tonic::metadata::{Ascii, MetadataValue};
-use tonic::service::Interceptor;
-use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Status};
 use url::Url;
 
 use super::patience::Patient;
+use super::signing::{ApiToken, Signing};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A channel that signs each call, and waits its turn.
-pub(crate) type Signed = InterceptedService<Patient<Channel>, Bearer>;
+pub(crate) type Signed = Patient<Signing<Channel>>;
 
 /// The management plane of one Portico.
 #[derive(Debug, Clone)]
@@ -27,25 +24,8 @@ pub(crate) struct Api {
     channel: Signed,
 }
 
-/// Puts the access token on each call.
-#[derive(Clone)]
-pub(crate) struct Bearer(MetadataValue<Ascii>);
-
-impl std::fmt::Debug for Bearer {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("Bearer(…)")
-    }
-}
-
-impl Interceptor for Bearer {
-    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        request.metadata_mut().insert("authorization", self.0.clone());
-        Ok(request)
-    }
-}
-
 impl Api {
-    pub(super) async fn connect(url: &Url, token: &SecretString) -> Result<Self> {
+    pub(super) async fn connect(url: &Url, token: ApiToken) -> Result<Self> {
         let endpoint = Endpoint::from_shared(url.as_str().to_owned())
             .with_context(|| format!("{url} is no gRPC address"))?
             .connect_timeout(CONNECT_TIMEOUT)
@@ -56,10 +36,7 @@ impl Api {
             .connect_with_connector(connector)
             .await
             .with_context(|| format!("{url} does not answer: is Portico running there?"))?;
-        let mut header = MetadataValue::try_from(format!("Bearer {}", token.expose_secret()))
-            .context("the access token has characters that a header cannot carry")?;
-        header.set_sensitive(true);
-        Ok(Self { channel: InterceptedService::new(Patient::new(channel), Bearer(header)) })
+        Ok(Self { channel: Patient::new(Signing::new(channel, Arc::new(token))) })
     }
 
     pub(crate) fn servers(&self) -> registry::server_service_client::ServerServiceClient<Signed> {

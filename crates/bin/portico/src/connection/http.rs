@@ -16,8 +16,6 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use url::Url;
 
-use crate::output::printable;
-
 /// How long an answer may take to begin; tools may be slow.
 const FIRST_BYTE: Duration = Duration::from_mins(5);
 /// How long a whole answer that is no stream may take.
@@ -35,6 +33,8 @@ pub(crate) struct Http {
 pub(crate) struct Tokens {
     pub(crate) access_token: SecretString,
     pub(crate) refresh_token: Option<SecretString>,
+    /// Seconds that the access token lasts.
+    pub(crate) expires_in: Option<u64>,
 }
 
 impl Http {
@@ -91,9 +91,9 @@ impl Http {
         if status.is_success() {
             return Ok(document);
         }
-        let error = printable(document["error"].as_str().unwrap_or("no error code"));
+        let error = document["error"].as_str().unwrap_or("no error code");
         match document["error_description"].as_str() {
-            Some(description) => bail!("{} ({error})", printable(description)),
+            Some(description) => bail!("{description} ({error})"),
             None => bail!("{url} was answered with {status} ({error})"),
         }
     }

@@ -9,8 +9,6 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize, Serializer};
 use url::Url;
 
-use super::http::Http;
-
 /// The public client that the command line is at every Portico.
 pub(crate) const CLIENT_ID: &str = "portico-cli";
 
@@ -44,28 +42,6 @@ impl SavedLogin {
     /// The directory is not writable.
     pub(crate) fn write(&self, path: &Path) -> Result<()> {
         write_private(path, &serde_json::to_vec_pretty(self)?)
-    }
-
-    /// Trades the refresh token for an access token, and keeps the refresh token that replaces it (RFC 6749 §6).
-    pub(super) async fn refresh(
-        &mut self,
-        http: &Http,
-        url: &Url,
-        resource: &str,
-        scope: &str,
-    ) -> Result<SecretString> {
-        let form = [
-            ("grant_type", "refresh_token"),
-            ("client_id", CLIENT_ID),
-            ("refresh_token", self.refresh_token.expose_secret()),
-            ("resource", resource),
-            ("scope", scope),
-        ];
-        let answer = http.token(url, &form).await?;
-        if let Some(successor) = answer.refresh_token {
-            self.refresh_token = successor;
-        }
-        Ok(answer.access_token)
     }
 }
 

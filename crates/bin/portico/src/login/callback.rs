@@ -89,7 +89,7 @@ async fn answer(stream: TcpStream, expected: Expected<'_>) -> Option<Result<Stri
 }
 
 fn refused(parameters: &HashMap<String, String>) -> Result<String> {
-    let text = |name: &str| crate::output::printable(parameters.get(name).map_or("", String::as_str));
+    let text = |name: &str| parameters.get(name).map_or("", String::as_str);
     bail!("the authorization server refused: {} {}", text("error"), text("error_description"))
 }
 
