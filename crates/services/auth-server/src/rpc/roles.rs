@@ -21,6 +21,9 @@ use crate::trust::{role_item, role_removed};
 const KIND: &str = "role";
 /// Most permissions that a role lists; there are fewer actions.
 const PERMISSION_COUNT: usize = 100;
+/// Longest text of policies. A role has to fit a frame of the trust feed: one that does not would keep it, and every later
+/// revocation, from all gateways.
+const POLICIES_LIMIT: usize = 64 * 1024;
 
 #[tonic::async_trait]
 impl RoleService for Rpc {
@@ -195,6 +198,9 @@ async fn check(role: &Role) -> Result<(), RpcError> {
     }
     if role.permissions.len() > PERMISSION_COUNT {
         return Err(RpcError::invalid("permissions", format!("has at most {PERMISSION_COUNT} entries")));
+    }
+    if role.policies.len() > POLICIES_LIMIT {
+        return Err(RpcError::invalid("policies", format!("has at most {POLICIES_LIMIT} bytes")));
     }
     let invalid = |field| move |problems| RpcError::InvalidRole { field, problems };
     validate_permissions(&role.permissions).map_err(invalid("permissions"))?;

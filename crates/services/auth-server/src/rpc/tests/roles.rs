@@ -44,6 +44,12 @@ async fn wrong_policies_and_permissions_are_refused_with_what_is_wrong() {
         "invalid_policies",
     );
     assert!(status.message().contains("user.reed"));
+    let endless = proto::CreateRoleRequest {
+        name: "endless".to_owned(),
+        policies: format!("{POLICY}{}", " ".repeat(64 * 1024)),
+        ..Default::default()
+    };
+    refused(root.roles.create_role(endless).await, Code::InvalidArgument, "invalid_field");
     let both = proto::CreateRoleRequest { policies: POLICY.to_owned(), ..role("both", &["use"]) };
     refused(root.roles.create_role(both).await, Code::InvalidArgument, "invalid_field");
     refused(root.roles.create_role(role("none", &[])).await, Code::InvalidArgument, "invalid_field");
