@@ -221,7 +221,8 @@ impl StatelessLeg<'_> {
     }
 }
 
-/// The headers that mirror the body; all were compared with it (RS-33).
+/// The headers that mirror the body: those with a counterpart in it were compared with it (RS-33), others pass on
+/// (2026-07-28, Custom Headers from Tool Parameters).
 pub(crate) fn mirrored_headers(from: &HeaderMap) -> HeaderMap {
     let mirrors = |name: &HeaderName| {
         name == PROTOCOL_VERSION

@@ -159,9 +159,11 @@ async fn split(asker: &Asker, scope: &Scope, wanted: Filter) -> BTreeMap<ServerI
     for member in scope.members() {
         filters.insert(member.server, Filter { flags: wanted.flags, resources: Vec::new() });
     }
+    let within = Duration::from_millis(asker.engine.upstream.settings.list_timeout_ms);
+    let until = tokio::time::Instant::now() + within;
     for uri in wanted.resources {
-        // What nobody owns is left out of the acknowledgement.
-        if let Ok(member) = route::by_uri(asker, scope, &uri).await
+        // What nobody owns, or nobody is known in time to own, is left out of the acknowledgement.
+        if let Ok(Ok(member)) = tokio::time::timeout_at(until, route::by_uri(asker, scope, &uri)).await
             && let Some(filter) = filters.get_mut(&member.server)
         {
             filter.resources.push(uri);

@@ -111,8 +111,12 @@ pub(super) async fn by_uri<'a>(asker: &Asker, scope: &'a Scope, uri: &str) -> Re
     if let Some(member) = by_template(&templates.members, uri) {
         return Ok(member);
     }
-    // It may have been shown by a call that ran on another replica.
-    if let Some(server) = asker.engine.replicas.who_showed(&asker.agent, uri).await {
+    // It may have been shown by a call that ran on another replica. Each of them gets a letter, so asking counts as a call.
+    let replicas = &asker.engine.replicas;
+    if !replicas.peers().is_empty()
+        && asker.engine.access.count(&asker.agent.subject).is_ok()
+        && let Some(server) = replicas.who_showed(&asker.agent, uri).await
+    {
         asker.engine.virtual_servers.emitted.note(&asker.agent, uri, server);
     }
     emitted(asker, scope, uri).ok_or_else(|| unknown_resource(asker, uri, &gathered))

@@ -89,3 +89,14 @@ async fn a_resource_that_a_call_showed_is_read_through_another_gateway() {
     let unknown = b.ask(&session, "resources/read", json!({"uri": "made-by:///three"})).await;
     assert_eq!(unknown["error"]["data"]["reason"], "unknown_resource");
 }
+
+#[tokio::test]
+async fn a11_asking_other_gateways_about_many_resources_counts_as_many_calls() {
+    let (_a, b) = two(vec![with(&["first"]), with(&["second"])]).await;
+    let burst = b.bench.engine().settings.limits.principal_burst;
+    let uris: Vec<String> = (0..burst).map(|n| format!("nobody:///{n}")).collect();
+    let wanted = json!({"notifications": {"resourceSubscriptions": uris}});
+    let stream = b.bench.open(b.stateless_request("subscriptions/listen", None, wanted)).await;
+    assert_eq!(stream.status(), 200);
+    assert_eq!(b.stateless("server/discover", None, json!({})).await.status, 429);
+}
