@@ -8,7 +8,11 @@ use portico_oauth_types::OAuthError;
 
 use super::{assets, render};
 use crate::actor::Actor;
+use crate::domain::names::displayable;
 use crate::http::failure::Failure;
+
+/// Longest explanation.
+const LONGEST: usize = 400;
 
 #[derive(Template)]
 #[template(path = "error.html")]
@@ -31,7 +35,8 @@ pub(crate) struct Onward<'a> {
 /// Shows what a client has got wrong, and lets the person decide whether to take the answer to it.
 pub(crate) fn refused(error: &OAuthError, (client, onward): (&str, Onward<'_>), actor: &Actor) -> Response {
     let status = StatusCode::from_u16(error.error.status()).unwrap_or(StatusCode::BAD_REQUEST);
-    let detail = format!("{client} asked for something that it cannot have: {}.", error.error_description);
+    let reason = displayable(&error.error_description, LONGEST);
+    let detail = format!("{client} asked for something that it cannot have: {reason}.");
     let page = ErrorPage { onward: Some(onward), ..ErrorPage::new(("Nothing was allowed", &detail), actor) };
     render(status, &page, None)
 }
@@ -50,7 +55,8 @@ pub(crate) fn page(failure: Failure, actor: &Actor) -> Response {
         Failure::Limited(limited) => Some(limited.retry_after()),
         _ => None,
     };
-    let detail = failure.into_oauth().error_description;
+    // It may repeat what the address of the page says.
+    let detail = displayable(&failure.into_oauth().error_description, LONGEST);
     let mut response = show(status, (heading, &detail), actor);
     if let Some(retry_after) = retry_after {
         response.headers_mut().insert(RETRY_AFTER, retry_after);
