@@ -115,7 +115,7 @@ pub(crate) fn deadline_exceeded() -> Status {
     grpc_error(Code::DeadlineExceeded, "deadline_exceeded", "the answer took longer than the caller waits")
 }
 
-fn is_grpc(headers: &HeaderMap) -> bool {
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 

@@ -1,5 +1,6 @@
 //! Accepting connections and serving them within limits.
 
+mod body;
 mod connection;
 mod crowd;
 mod executor;

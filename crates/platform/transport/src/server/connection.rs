@@ -14,7 +14,7 @@ use axum::body::Body;
 use axum::routing::future::RouteFuture;
 use http::header::{CONNECTION, HeaderValue};
 use http::{Request, Response, Version};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::rt::{Read, Write};
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto;
@@ -23,11 +23,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
+use super::body::TimedBody;
 use super::executor::TrackedExecutor;
 use super::forwarded::TrustedProxies;
 use super::limits::HttpLimits;
 use super::tally::{Refusal, Tally};
 use super::unproven::Place;
+use crate::assembly::is_grpc;
 use crate::peer::{PeerAddr, PeerIdentity};
 use crate::tls::{AcceptError, ServerTls};
 
@@ -51,6 +53,7 @@ pub(super) struct Connection {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Times {
     first_request: Duration,
+    body: Duration,
     tls_handshake: Duration,
     age: Option<Duration>,
     linger: Duration,
@@ -60,6 +63,7 @@ impl Times {
     pub(super) fn new(limits: &HttpLimits) -> Self {
         Self {
             first_request: limits.header_read_timeout(),
+            body: limits.body_read_timeout(),
             tls_handshake: limits.tls_handshake_timeout(),
             age: limits.max_connection_age(),
             linger: limits.drain_linger(),
@@ -129,6 +133,7 @@ impl Connection {
             address: self.address,
             proxies: self.proxies,
             identity,
+            body: times.body,
             seen: Arc::clone(&seen),
         };
         let mut connection = pin!(self.builder.serve_connection(io, service));
@@ -233,6 +238,8 @@ struct Requests {
     address: SocketAddr,
     proxies: TrustedProxies,
     identity: Option<PeerIdentity>,
+    /// How long a whole request body may take.
+    body: Duration,
     seen: Arc<Seen>,
 }
 
@@ -257,6 +264,11 @@ impl hyper::service::Service<Request<Incoming>> for Requests {
             None => drop(extensions.remove::<PeerIdentity>()),
         }
         let seen = (!http2).then(|| Arc::clone(&self.seen));
+        // There is nothing to wait for, or the call has a deadline.
+        let is_bare = request.body().is_end_stream() || (http2 && is_grpc(request.headers()));
+        let limit = self.body;
+        let request = request
+            .map(|body| if is_bare { Body::new(body) } else { Body::new(TimedBody::new(body, limit)) });
         Answer { inner: self.app.clone().call(request), seen }
     }
 }

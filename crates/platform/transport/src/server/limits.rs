@@ -21,6 +21,9 @@ pub struct HttpLimits {
     /// Seconds for the first request head of a connection, counted from its beginning.
     #[schemars(range(min = 1))]
     pub header_read_timeout_seconds: u64,
+    /// Seconds for a whole request body, gRPC apart: its calls have deadlines of their own.
+    #[schemars(range(min = 1))]
+    pub body_read_timeout_seconds: u64,
     /// Seconds for which an HTTP/1 connection is kept until the head of its next request is there. Those of
     /// `trusted_proxies` are kept for two hours: the proxy ends them, so that no request meets the end of its connection.
     #[schemars(range(min = 1))]
@@ -70,6 +73,7 @@ impl Default for HttpLimits {
             max_connections: 10_000,
             max_connections_per_address: 1000,
             header_read_timeout_seconds: 30,
+            body_read_timeout_seconds: 30,
             // Longer than ingress-nginx (60) and Traefik (90) keep theirs, for those whom nobody has named.
             keep_alive_seconds: 120,
             tls_handshake_timeout_seconds: 10,
@@ -103,6 +107,10 @@ impl HttpLimits {
 
     pub(crate) fn header_read_timeout(&self) -> Duration {
         seconds(self.header_read_timeout_seconds)
+    }
+
+    pub(crate) fn body_read_timeout(&self) -> Duration {
+        seconds(self.body_read_timeout_seconds)
     }
 
     /// How long a kept connection waits for its next request.

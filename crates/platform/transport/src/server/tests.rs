@@ -207,6 +207,19 @@ async fn a_kept_connection_that_is_not_used_ends_after_the_linger() {
 }
 
 #[tokio::test]
+async fn a_body_that_does_not_arrive_is_given_up() {
+    let limits = HttpLimits { body_read_timeout_seconds: 1, ..HttpLimits::default() };
+    let read = |body: axum::body::Bytes| async move { body.len().to_string() };
+    let server = start(Router::new().route("/", axum::routing::post(read)), limits, None);
+    let head = "POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/grpc\r\ncontent-length: 4\r\n\r\n";
+    let whole = exchange(&server, &format!("{head}body")).await;
+    assert!(whole.starts_with("HTTP/1.1 200") && whole.ends_with('4'), "{whole}");
+    let half = format!("{head}bo");
+    let late = tokio::time::timeout(Duration::from_secs(10), exchange(&server, &half)).await.unwrap();
+    assert!(late.starts_with("HTTP/1.1 400"), "{late}");
+}
+
+#[tokio::test]
 async fn a_connection_is_kept_for_longer_than_a_request_head_may_take_and_not_for_ever() {
     let server = serve(HttpLimits { keep_alive_seconds: 3, ..quick() });
     let mut kept = TcpStream::connect(server.address).await.unwrap();
@@ -247,6 +260,7 @@ async fn a_connection_ends_when_it_reaches_its_age() {
 async fn times_that_never_end_are_no_reason_to_fail() {
     let server = serve(HttpLimits {
         header_read_timeout_seconds: u64::MAX,
+        body_read_timeout_seconds: u64::MAX,
         keep_alive_seconds: u64::MAX,
         tls_handshake_timeout_seconds: u64::MAX,
         h2_keep_alive_seconds: u64::MAX,
