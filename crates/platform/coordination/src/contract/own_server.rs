@@ -3,7 +3,10 @@
 use std::{path::Path, process::Stdio, time::Duration};
 
 use tempfile::TempDir;
-use tokio::process::{Child, Command};
+use tokio::{
+    net::TcpSocket,
+    process::{Child, Command},
+};
 
 use super::in_redis;
 
@@ -11,7 +14,7 @@ use super::in_redis;
 pub(crate) struct OwnServer {
     child: Child,
     dir: TempDir,
-    port: u16,
+    port: FreePort,
     options: Vec<String>,
     url: String,
 }
@@ -27,15 +30,12 @@ impl OwnServer {
         in_redis::url()?;
         let dir = tempfile::tempdir().unwrap();
         let options = options(dir.path());
-        // Somebody may take the port between looking and starting, hence several attempts.
-        for _ in 0..5 {
-            let port = free_port();
-            let mut child = run(dir.path(), port, &options);
-            if answers(&mut child, port).await {
-                return Some(Self { child, dir, port, options, url: format!("redis://127.0.0.1:{port}") });
-            }
-        }
-        panic!("redis-server does not start");
+        let port = FreePort::find();
+        let url = format!("redis://127.0.0.1:{}", port.number);
+        let child = run(dir.path(), port.number, &options);
+        let mut server = Self { child, dir, port, options, url };
+        server.listens().await;
+        Some(server)
     }
 
     pub(crate) fn url(&self) -> &str {
@@ -52,8 +52,17 @@ impl OwnServer {
     }
 
     pub(crate) async fn start_again(&mut self) {
-        self.child = run(self.dir.path(), self.port, &self.options);
-        assert!(answers(&mut self.child, self.port).await, "redis-server does not start again");
+        self.child = run(self.dir.path(), self.port.number, &self.options);
+        self.listens().await;
+    }
+
+    async fn listens(&mut self) {
+        let give_up = tokio::time::Instant::now() + Duration::from_secs(10);
+        while tokio::net::TcpStream::connect(("127.0.0.1", self.port.number)).await.is_err() {
+            assert!(tokio::time::Instant::now() < give_up, "redis-server does not listen");
+            assert!(self.child.try_wait().unwrap().is_none(), "redis-server does not start");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// Lets the server hang with its connections open (`STOP`) or go on (`CONT`).
@@ -64,8 +73,20 @@ impl OwnServer {
     }
 }
 
-pub(crate) fn free_port() -> u16 {
-    std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+/// A port that nobody else is given, also while no server listens on it: it is bound, and a server may bind it as well as
+/// long as nobody listens.
+pub(crate) struct FreePort {
+    pub(crate) number: u16,
+    _bound: TcpSocket,
+}
+
+impl FreePort {
+    pub(crate) fn find() -> Self {
+        let bound = TcpSocket::new_v4().unwrap();
+        bound.set_reuseaddr(true).unwrap();
+        bound.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        Self { number: bound.local_addr().unwrap().port(), _bound: bound }
+    }
 }
 
 /// The first one of the options may be a file with settings; it has to stand before all others.
@@ -82,17 +103,4 @@ fn run(dir: &Path, port: u16, options: &[String]) -> Child {
         .kill_on_drop(true)
         .spawn()
         .expect("redis-server is in the PATH")
-}
-
-/// Waits until the server listens; false if it has ended instead.
-async fn answers(child: &mut Child, port: u16) -> bool {
-    let give_up = tokio::time::Instant::now() + Duration::from_secs(10);
-    while child.try_wait().unwrap().is_none() {
-        assert!(tokio::time::Instant::now() < give_up, "redis-server does not listen");
-        if tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
-            return true;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    false
 }

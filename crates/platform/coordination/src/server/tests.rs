@@ -14,7 +14,7 @@ use crate::{
     contract::{
         eventually,
         in_redis::{self, Replica},
-        own_server::{OwnServer, free_port},
+        own_server::{FreePort, OwnServer},
     },
 };
 
@@ -196,10 +196,12 @@ async fn exercise(replica: &Replica) {
     assert_eq!(replica.metric("portico_coordination_failures_total{capability=\"rate_limit\"}"), 0);
 }
 
-/// Starts a server in cluster mode, and says where its bus is; that port is found as its own is.
-async fn cluster_node() -> Option<(OwnServer, String)> {
-    let bus = free_port().to_string();
-    let options = |_: &Path| ["--cluster-enabled", "yes", "--cluster-port", &bus].map(str::to_owned).into();
+/// Starts a server in cluster mode, and says where its bus is.
+async fn cluster_node() -> Option<(OwnServer, FreePort)> {
+    let bus = FreePort::find();
+    let number = bus.number.to_string();
+    let options =
+        |_: &Path| ["--cluster-enabled", "yes", "--cluster-port", &number].map(str::to_owned).into();
     Some((OwnServer::start_with(options).await?, bus))
 }
 
@@ -222,7 +224,7 @@ async fn a_cluster_of_several_masters_is_refused_with_what_to_do() {
     early.command(&["CLUSTER", "ADDSLOTSRANGE", "0", "8191"]).await;
     other.command(&["CLUSTER", "ADDSLOTSRANGE", "8192", "16383"]).await;
     let port = two.url().rsplit_once(':').unwrap().1;
-    early.command(&["CLUSTER", "MEET", "127.0.0.1", port, &bus]).await;
+    early.command(&["CLUSTER", "MEET", "127.0.0.1", port, &bus.number.to_string()]).await;
     the_cluster_is_whole(&early).await;
     the_cluster_is_whole(&other).await;
     let late = Replica::strict(two.url(), "d");
@@ -259,8 +261,7 @@ async fn a_sentinel_is_refused_with_what_to_do() {
 /// A server in cluster mode refuses a script whose keys are in different slots, or that uses a key it did not declare.
 #[tokio::test]
 async fn every_script_keeps_to_one_slot() {
-    let cluster = |_: &Path| ["--cluster-enabled", "yes"].map(str::to_owned).into();
-    let Some(server) = OwnServer::start_with(cluster).await else { return };
+    let Some((server, _bus)) = cluster_node().await else { return };
     let replica = Replica::with(server.url(), "d", impatient());
     replica.command(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await;
     let map = replica.coordination.ttl_map("m");
@@ -431,7 +432,8 @@ async fn a_name_that_leads_nowhere_is_an_error_and_not_a_wait() {
     if in_redis::url().is_none() {
         return;
     }
-    let replica = Replica::strict(&format!("redis://127.0.0.1:{}", free_port()), "d");
+    let nobody = FreePort::find();
+    let replica = Replica::strict(&format!("redis://127.0.0.1:{}", nobody.number), "d");
     let began = Instant::now();
     assert!(unavailable(&replica.coordination.ttl_map("m").get("k").await));
     assert!(began.elapsed() < PATIENCE);
@@ -471,7 +473,8 @@ fn certificates(dir: &Path) {
 #[tokio::test]
 async fn tls_needs_the_authority_and_a_rotated_password_is_read_again() {
     portico_process::install_crypto_provider();
-    let port = free_port();
+    let reserved = FreePort::find();
+    let port = reserved.number;
     let options = |dir: &Path| {
         certificates(dir);
         let file = |name: &str| dir.join(name).to_str().unwrap().to_owned();

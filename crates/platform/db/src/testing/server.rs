@@ -2,20 +2,21 @@
 
 use std::{
     fs,
-    net::TcpListener,
     os::unix::fs::MetadataExt,
     path::PathBuf,
     process::{Command, Stdio},
 };
 
 use tempfile::TempDir;
+use tokio::net::TcpSocket;
 
 /// A server that runs until it is dropped, on a port of 127.0.0.1 and with the files of a temporary directory.
 #[derive(Debug)]
 pub struct OwnPostgres {
     dir: TempDir,
     binaries: PathBuf,
-    port: u16,
+    /// Bound, so that nobody else is given it while the server is down. A server may bind it too as long as nobody listens.
+    port: TcpSocket,
 }
 
 /// What the server shows to those who connect by TLS, as PEM.
@@ -35,9 +36,8 @@ impl OwnPostgres {
         super::postgres_url()?;
         let binaries = binaries()?;
         let dir = tempfile::Builder::new().prefix("portico-own-postgres-").tempdir().expect("a directory");
-        let port =
-            TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr()).expect("a port").port();
-        let server = Self { dir, binaries, port };
+        let server = Self { dir, binaries, port: free_port().expect("a port") };
+        let port = server.port();
         server.give_to_server();
         let data = server.path("data");
         server.run("initdb", &["-D", &data, "-U", "portico", "--auth=trust", "-E", "UTF8", "--no-sync"]);
@@ -77,7 +77,11 @@ impl OwnPostgres {
     /// Returns a URL with some parameters, `sslmode=require` for example.
     #[must_use]
     pub fn url(&self, parameters: &str) -> String {
-        format!("postgres://portico@127.0.0.1:{}/postgres?{parameters}", self.port)
+        format!("postgres://portico@127.0.0.1:{}/postgres?{parameters}", self.port())
+    }
+
+    fn port(&self) -> u16 {
+        self.port.local_addr().expect("a bound socket").port()
     }
 
     fn path(&self, name: &str) -> String {
@@ -119,6 +123,13 @@ impl Drop for OwnPostgres {
             self.down();
         }
     }
+}
+
+fn free_port() -> std::io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(([127, 0, 0, 1], 0).into())?;
+    Ok(socket)
 }
 
 fn run(command: &mut Command) {

@@ -51,16 +51,16 @@ fn url(address: SocketAddr) -> String {
     format!("http://{address}/mcp")
 }
 
-/// An address where nothing listens.
-async fn closed() -> String {
-    url(TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap())
+/// An address where nothing listens: on a port below those that the system hands out.
+fn closed() -> String {
+    url(([127, 0, 0, 1], 32_767).into())
 }
 
 #[tokio::test]
 async fn s2_08_a_call_that_an_instance_took_no_connection_for_goes_to_another_one() {
     let bench = Bench::new().await;
     let live = url(bench.server.address);
-    let instances = Instances::of(bench, &[closed().await, live]);
+    let instances = Instances::of(bench, &[closed(), live]);
     for _ in 0..10 {
         let answer = instances.bench.stateless_call("echo", "").await;
         assert_eq!(answer.status, 200, "{}", answer.text());
@@ -160,7 +160,7 @@ async fn s2_08_a_server_without_sessions_answers_at_any_instance_when_one_takes_
     let (instances, other, session) = without_sessions().await;
     let bench = &instances.bench;
     // It moved to where nobody listens, and nobody knows yet.
-    let items = [instance(1, 1, &closed().await), instance(2, 1, &url(other.address))];
+    let items = [instance(1, 1, &closed()), instance(2, 1, &url(other.address))];
     bench.catalogue([server(1, "demo"), endpoint("demo", &[1])].into_iter().chain(items).collect());
     for id in 1..3 {
         let answer = bench.in_session(&session, &call(id, "echo")).await;
@@ -199,7 +199,7 @@ async fn s2_08_a_server_without_sessions_is_asked_where_it_was_asked_before() {
 
 #[tokio::test]
 async fn s2_08_with_every_instance_dead_the_call_fails_as_with_one() {
-    let instances = Instances::at(&[closed().await, closed().await, closed().await]).await;
+    let instances = Instances::at(&[closed(), closed(), closed()]).await;
     let open = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}"#;
     let answer = instances.bench.post(open).await;
     assert_eq!(answer.refusal(), (502, -32603, "upstream_unreachable".to_owned()));
@@ -231,7 +231,7 @@ async fn s2_08_a_call_that_reached_a_server_is_never_sent_again() {
 async fn s2_08_without_budget_a_call_is_sent_once() {
     let bench = Bench::new().await;
     let live = url(bench.server.address);
-    let instances = Instances::of(bench, &[closed().await, live]);
+    let instances = Instances::of(bench, &[closed(), live]);
     instances.bench.engine().tool_headers.set(server_id(1), HashMap::new());
     let snapshot = instances.bench.engine().catalogue.snapshot();
     snapshot.server(server_id(1)).unwrap().retries.close();
@@ -245,13 +245,13 @@ async fn s2_08_without_budget_a_call_is_sent_once() {
 async fn s2_08_a_session_is_opened_where_a_connection_is_taken_and_stays_there() {
     let bench = Bench::new().await;
     let live = url(bench.server.address);
-    let instances = Instances::of(bench, &[closed().await, live.clone()]);
+    let instances = Instances::of(bench, &[closed(), live.clone()]);
     let bench = &instances.bench;
     let session = bench.initialize("2025-11-25").await;
     assert_eq!(instances.retries("answered"), 1);
     assert_eq!(bench.in_session(&session, &call(1, "echo")).await.status, 200);
     // The instance that holds the session goes; another one does not know it.
-    let items = [instance(1, 1, &live), instance(2, 1, &closed().await)];
+    let items = [instance(1, 1, &live), instance(2, 1, &closed())];
     bench.catalogue([server(1, "demo"), endpoint("demo", &[1])].into_iter().chain(items).collect());
     let seen = bench.server.seen().len();
     let answer = bench.in_session(&session, &call(2, "echo")).await;

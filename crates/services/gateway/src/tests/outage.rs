@@ -9,6 +9,7 @@ use portico_coordination::{Coordination, CoordinationDeps, CoordinationSettings}
 use portico_ids::SeededRng;
 use portico_process::Tasks;
 use portico_telemetry::Metrics;
+use portico_transport::ReservedAddress;
 use tokio::process::{Child, Command};
 
 use crate::testing::{Bench, call};
@@ -16,7 +17,8 @@ use crate::testing::{Bench, call};
 /// A Redis of one test.
 struct Redis {
     child: Child,
-    port: u16,
+    /// Nobody else is given it while the server is away.
+    port: ReservedAddress,
     dir: tempfile::TempDir,
 }
 
@@ -26,19 +28,14 @@ impl Redis {
         let version = Command::new("redis-server").arg("--version").stdout(Stdio::null()).status().await;
         version.ok()?;
         let dir = tempfile::tempdir().unwrap();
-        for _ in 0..5 {
-            let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
-            let child = Self::run(&dir, port);
-            let mut redis = Self { child, port, dir: tempfile::tempdir().unwrap() };
-            if redis.answers().await {
-                redis.dir = dir;
-                return Some(redis);
-            }
-        }
-        panic!("redis-server does not start");
+        let port = ReservedAddress::reserve("127.0.0.1:0".parse().unwrap()).unwrap();
+        let mut redis = Self { child: Self::run(&dir, &port), port, dir };
+        redis.listens().await;
+        Some(redis)
     }
 
-    fn run(dir: &tempfile::TempDir, port: u16) -> Child {
+    fn run(dir: &tempfile::TempDir, port: &ReservedAddress) -> Child {
+        let port = port.local_addr().port();
         Command::new("redis-server")
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
             .arg("--dir")
@@ -49,15 +46,11 @@ impl Redis {
             .unwrap()
     }
 
-    /// Whether the server listens; it may have found its port taken.
-    async fn answers(&mut self) -> bool {
-        while self.child.try_wait().unwrap().is_none() {
-            if tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.is_ok() {
-                return true;
-            }
-            tokio::task::yield_now().await;
+    async fn listens(&mut self) {
+        while tokio::net::TcpStream::connect(self.port.local_addr()).await.is_err() {
+            assert!(self.child.try_wait().unwrap().is_none(), "redis-server does not start");
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        false
     }
 
     /// Ends the server; all that it held is lost.
@@ -66,13 +59,13 @@ impl Redis {
     }
 
     async fn start_again(&mut self) {
-        self.child = Self::run(&self.dir, self.port);
-        assert!(self.answers().await);
+        self.child = Self::run(&self.dir, &self.port);
+        self.listens().await;
     }
 
     fn replica(&self, of: &Bench, seed: u64) -> Bench {
         let tasks = Tasks::new();
-        let settings = format!(r#"{{"redis_url":"redis://127.0.0.1:{}"}}"#, self.port);
+        let settings = format!(r#"{{"redis_url":"redis://{}"}}"#, self.port.local_addr());
         let settings: CoordinationSettings = serde_json::from_str(&settings).unwrap();
         let coordination = Coordination::connect(
             &settings,

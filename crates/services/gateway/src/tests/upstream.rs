@@ -54,9 +54,8 @@ async fn a_slow_server_is_given_up() {
 #[tokio::test]
 async fn a_server_that_does_not_listen_is_unreachable() {
     let bench = Bench::new().await;
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let url = format!("http://{closed}/mcp");
-    bench.catalogue(vec![server(1, "demo"), instance(1, 1, &url), endpoint("demo", &[1])]);
+    let url = "http://127.0.0.1:32767/mcp";
+    bench.catalogue(vec![server(1, "demo"), instance(1, 1, url), endpoint("demo", &[1])]);
     let answer = bench.stateless_call("echo", "").await;
     assert_eq!(answer.refusal(), (502, -32603, "upstream_unreachable".to_owned()));
 }

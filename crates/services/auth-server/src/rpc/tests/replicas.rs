@@ -16,7 +16,7 @@ use super::fixture::*;
 use crate::schema;
 
 /// Half of what is promised, so that a slow machine does not fail the test and a slow system does.
-const PROMPT: Duration = Duration::from_millis(2500);
+pub(super) const PROMPT: Duration = Duration::from_millis(2500);
 
 /// A service that verifies tokens by what one replica tells it.
 struct Follower {

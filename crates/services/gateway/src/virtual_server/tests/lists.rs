@@ -48,7 +48,7 @@ async fn one_dead_member_hides_nothing_but_itself() {
         Virtual::new(Names::Plain, vec![with_tools(&["a"]), with_tools(&["b"]), with_tools(&["c"])]).await;
     let mut dead = Vec::new();
     bench.publish(Names::Plain, |items| dead.clone_from(items));
-    kill(&mut dead, 2).await;
+    kill(&mut dead, 2);
     bench.bench.catalogue(dead);
     let session = bench.open().await;
     let listed = bench.ask(&session, "tools/list", json!({})).await;
@@ -66,8 +66,8 @@ async fn when_every_member_is_dead_the_agent_hears_why() {
     let bench = Virtual::new(Names::Plain, vec![with_tools(&["a"]), with_tools(&["b"])]).await;
     let mut dead = Vec::new();
     bench.publish(Names::Plain, |items| dead.clone_from(items));
-    kill(&mut dead, 1).await;
-    kill(&mut dead, 2).await;
+    kill(&mut dead, 1);
+    kill(&mut dead, 2);
     bench.bench.catalogue(dead);
     let refused = bench.stateless("tools/list", None, json!({})).await.refusal();
     assert_eq!(refused, (502, -32603, "upstream_unreachable".to_owned()));
@@ -82,7 +82,7 @@ async fn when_one_speaks_another_era_and_the_other_is_dead_the_agent_hears_of_th
     let bench = Virtual::new(Names::Plain, vec![with_tools(&["a"]), with_tools(&["b"])]).await;
     let mut dead = Vec::new();
     bench.publish(Names::Plain, |items| dead.clone_from(items));
-    kill(&mut dead, 1).await;
+    kill(&mut dead, 1);
     speaks(&mut dead, 2, &["2025-11-25"]);
     bench.bench.catalogue(dead);
     assert_eq!(bench.stateless("tools/list", None, json!({})).await.refusal().2, "upstream_unreachable");

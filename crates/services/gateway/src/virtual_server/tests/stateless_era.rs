@@ -20,7 +20,7 @@ async fn discover_says_what_the_live_members_can() {
     assert_eq!(found["result"]["_meta"]["io.modelcontextprotocol/serverInfo"]["name"], "portico");
     let mut dead = Vec::new();
     bench.publish(Names::Plain, |items| dead.clone_from(items));
-    kill(&mut dead, 1).await;
+    kill(&mut dead, 1);
     bench.bench.catalogue(dead);
     let found = bench.stateless("server/discover", None, json!({})).await.json();
     assert_eq!(found["result"]["capabilities"], json!({"prompts": {}}));
