@@ -24,7 +24,7 @@ fn with(mut value: Value, key: &str, new: Value) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rs_20_to_23_a16_tokens_that_nobody_issued_are_refused() {
+async fn rs_20_to_23_s3_14_a16_tokens_that_nobody_issued_are_refused() {
     let deployment = Deployment::start().await;
     let upstream = Upstream::start(Era::Session).await;
     let agent = deployment.publish("notes", &upstream).await;

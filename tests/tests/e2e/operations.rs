@@ -79,7 +79,7 @@ async fn s3_07_the_correlation_id_goes_all_the_way_and_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn s3_14_s2_36_a_secret_reaches_its_server_and_nothing_else() {
+async fn s2_36_a_secret_reaches_its_server_and_nothing_else() {
     let canary = "canary-7f3a9c51d2e84b60";
     let plan = Plan::new().child().set("telemetry.log_filter", "debug");
     let deployment = plan.start().await;
@@ -181,12 +181,20 @@ async fn s2_19_s3_16_metrics_count_calls_and_refusals_without_naming_people() {
     let deployment = Deployment::start().await;
     let upstream = Upstream::start(Era::Session).await;
     let agent = deployment.publish("notes", &upstream).await;
-    Session::open(&agent).await.call("echo", &json!({})).await;
-    agent.without("authorization").post("{}").await;
-    let metrics = deployment.gateway_metrics().await;
-    for part in ["portico_gateway_", "token_missing", "# EOF"] {
-        assert!(metrics.contains(part), "{part} is not in:\n{metrics}");
+    let session = Session::open(&agent).await;
+    let nobody = agent.without("authorization");
+    let counted = async |reason: &str| {
+        let series = format!("portico_gateway_calls_total{{reason=\"{reason}\"}} ");
+        let metrics = deployment.gateway_metrics().await;
+        assert!(metrics.ends_with("# EOF\n") && !metrics.contains("service-account:"), "{metrics}");
+        metrics.lines().filter_map(|line| line.strip_prefix(&series)?.parse::<u64>().ok()).sum::<u64>()
+    };
+    let before = (counted("ok").await, counted("token_missing").await);
+    for _ in 0..3 {
+        session.call("echo", &json!({})).await;
+        assert_eq!(nobody.post("{}").await.status, 401);
     }
-    assert!(!metrics.contains("service-account:"), "no principals in labels");
+    let after = (counted("ok").await, counted("token_missing").await);
+    assert_eq!((after.0 - before.0, after.1 - before.1), (3, 3));
     deployment.stop().await;
 }

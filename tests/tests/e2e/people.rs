@@ -255,6 +255,17 @@ async fn s2_15_s2_26_register_sign_in_token_call_and_own_data_in_one_go() {
     assert_eq!(claims(token)["sub"], format!("user:{id}"));
     let session = Session::open(&caller(&deployment, "demo", token)).await;
     assert!(!session.result("tools/list", &json!({})).await["tools"].as_array().unwrap().is_empty());
+    // Every request is validated, also within a session that is open.
+    let (head, tail) = token.rsplit_once('.').unwrap();
+    let forged = session.caller.clone().token(&format!("{head}.{}", "A".repeat(tail.len())));
+    let answer = forged.post(session.request_text("tools/list", &json!({}))).await;
+    refused(&answer, (401, -32000, "invalid_token"));
+    // What is told about her comes from the token and from nothing that she sends.
+    let mut headers = http::HeaderMap::new();
+    headers.insert("authorization", format!("Bearer {token}").parse().unwrap());
+    let url = deployment.url("/oauth2/userinfo?sub=user:somebody-else");
+    let about = deployment.http.send(http::Method::GET, &url, &headers, "").await;
+    assert_eq!(about.json(), json!({ "sub": format!("user:{id}"), "preferred_username": "ada" }));
     deployment.stop().await;
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use acceptance::deployment::{Deployment, register_request, url_spec};
 use acceptance::mcp::{Session, Stateless};
-use acceptance::upstream::{Era, Upstream};
+use acceptance::upstream::{Era, Mood, Upstream};
 use acceptance::{DEADLINE, eventually};
 use portico_proto_registry as registry;
 use portico_transport::reason_of;
@@ -128,6 +128,29 @@ async fn s1_05_s1_07_s4_27_s4_30_the_worker_finds_tools_and_reports_health() {
     };
     let instance = eventually(DEADLINE, "a healthy instance", healthy).await;
     assert!(instance.checked_at.is_some(), "{instance:?}");
+    deployment.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s0_10_the_api_answers_while_the_worker_waits_for_a_server_that_never_answers() {
+    let deployment = Deployment::start().await;
+    let (mute, well) = (Upstream::start(Era::Session).await, Upstream::start(Era::Session).await);
+    mute.mood(Mood::Mute);
+    deployment.register("mute", &mute.url()).await;
+    let asked = async || (!mute.seen().is_empty()).then_some(());
+    eventually(DEADLINE, "the worker asks", asked).await;
+    // Its question stands for as long as it has time; nothing else waits for it.
+    let agent = deployment.publish("well", &well).await;
+    Session::open(&agent).await.call("echo", &json!({})).await;
+    let api = deployment.api().await;
+    let get = registry::GetServerRequest { name: "well".to_owned(), ..Default::default() };
+    let server_id = api.servers().get_server(get).await.unwrap().into_inner().server.unwrap().id;
+    let healthy = async || {
+        let list = registry::ListInstancesRequest { server_id: server_id.clone(), ..Default::default() };
+        let instances = api.instances().list_instances(list).await.unwrap().into_inner().instances;
+        (instances[0].status() == registry::InstanceStatus::Healthy).then_some(())
+    };
+    eventually(DEADLINE, "the other server is looked at", healthy).await;
     deployment.stop().await;
 }
 
