@@ -45,8 +45,8 @@ parity() {
 
 # scenarios NAME URL [TOKEN]: in the session era with the official client; in the stateless era too where it is spoken.
 scenarios() {
-  node "$here/parity.mjs" "$@"
-  if [ "$1" = fastmcp ]; then python3 "$here/stateless_parity.py" "$@"; fi
+  patiently node "$here/parity.mjs" "$@"
+  if [ "$1" = fastmcp ]; then patiently python3 "$here/stateless_parity.py" "$@"; fi
 }
 
 run_tests() {
@@ -73,10 +73,10 @@ run_tests() {
     waits+=($!)
   }
   local waits=()
-  run_job python "$dir/python/bin/python" "$here/python_sdk.py" "$work/ready.json"
-  run_job sdk-1 node "$here/typescript-sdk.mjs" 1 "$work/ready.json"
-  run_job client-2 node "$here/typescript-sdk.mjs" 2 "$work/ready.json"
-  run_job inspector node "$here/inspector.mjs" "$work/ready.json"
+  run_job python patiently "$dir/python/bin/python" "$here/python_sdk.py" "$work/ready.json"
+  run_job sdk-1 patiently node "$here/typescript-sdk.mjs" 1 "$work/ready.json"
+  run_job client-2 patiently node "$here/typescript-sdk.mjs" 2 "$work/ready.json"
+  run_job inspector patiently node "$here/inspector.mjs" "$work/ready.json"
   run_job s4_14_everything-parity parity everything "http://127.0.0.1:$everything/mcp"
   run_job s4_41_fastmcp-parity parity fastmcp "http://127.0.0.1:$fastmcp/mcp"
   run_job s2_12_typescript-parity parity library "http://127.0.0.1:$library/mcp"

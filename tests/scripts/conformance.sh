@@ -65,7 +65,7 @@ server_sets() {
     rm -rf "$output"
     mkdir -p "$output"
     # Its exit code counts scenarios that the revision does not require, so the score is taken from what it wrote.
-    conformance server --url "http://127.0.0.1:$port$path" "$option" "$revision" --output-dir "$output" \
+    patiently conformance server --url "http://127.0.0.1:$port$path" "$option" "$revision" --output-dir "$output" \
       >"$output/log" 2>&1 || true
     score "$name, $revision" "$output" "$expected" || status=1
   done
@@ -86,7 +86,7 @@ authorization_set() {
   local output=$dir/results/authorization status=0
   rm -rf "$output"
   mkdir -p "$output"
-  python3 "$here/authorize.py" "$PORTICO_READY_FILE" "$origin/fixture/mcp" "$output" >"$work/authorize.log" 2>&1 ||
+  patiently python3 "$here/authorize.py" "$PORTICO_READY_FILE" "$origin/fixture/mcp" "$output" >"$work/authorize.log" 2>&1 ||
     { cat "$work/authorize.log" >>"$work/remarks"; status=1; }
   printf '    %-14s' authorization
   score authorization "$output" 2 || status=1

@@ -23,6 +23,11 @@ need_compilers() {
   command -v cc >/dev/null || step "C compiler" apt_install build-essential
 }
 
+# patiently COMMAND …: with all the time that a busy machine may need, but not for ever.
+patiently() {
+  timeout --foreground --kill-after=10 1200 "$@"
+}
+
 # npm_install ARGUMENT …: says nothing but what went wrong.
 npm_install() {
   npm install --loglevel=error --no-audit --no-fund "$@" >/dev/null
