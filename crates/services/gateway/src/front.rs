@@ -16,7 +16,7 @@ use tracing::Instrument;
 use crate::access::{Agent, Place};
 use crate::admission::{declared_too_large, expose, preflight, read_body, require_accept, require_json};
 use crate::call::Call;
-use crate::classify::{Class, classify, session_required};
+use crate::classify::{Class, classify};
 use crate::engine::Engine;
 use crate::metadata;
 use crate::refusal::{Reason, Refusal};
@@ -140,7 +140,7 @@ async fn post(engine: &Arc<Engine>, head: &Parts, body: Body, agent: Arc<Agent>,
     let envelope = match message {
         Message::One(envelope) => envelope,
         Message::Batch(messages) => {
-            let Some(session) = session else { return Err((session_required(), call)) };
+            let Some(session) = session else { return Err((batch_without_session(), call)) };
             return session_era::batch(engine, head, &agent, (session, &body, messages), call).await;
         }
     };
@@ -246,6 +246,14 @@ pub(crate) fn bounded(name: &str) -> String {
 pub(crate) fn name_of(params: &CallParams<'_>) -> String {
     let name = params.text("name").ok().flatten().or_else(|| params.text("uri").ok().flatten());
     name.as_deref().map(bounded).unwrap_or_default()
+}
+
+/// The stateless era has no batches either (2026-07-28, Sending Messages).
+fn batch_without_session() -> Refusal {
+    Refusal::new(
+        Reason::InvalidMessage,
+        "batches exist only in sessions of revision 2025-03-26; send one message",
+    )
 }
 
 fn unknown_endpoint() -> Refusal {

@@ -145,6 +145,7 @@ async fn s3_02_bad_bodies_are_refused_and_recorded() {
     for (text, expected) in [
         ("{", (400, -32700, "malformed_json")),
         ("\"x\"", (400, -32600, "invalid_message")),
+        (r#"[{"jsonrpc":"2.0","id":1,"method":"tools/list"}]"#, (400, -32600, "invalid_message")),
         (r#"{"jsonrpc":"2.0","id":1,"method":"a","m\u0065thod":"b"}"#, (400, -32600, "duplicate_key")),
         (
             r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":["a"]}"#,
