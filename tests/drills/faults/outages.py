@@ -15,22 +15,28 @@ def outage(stage: Stage, names: list[str], registrations: str = "none") -> str:
 
     Servers are registered meanwhile where that is possible at all: all are `taken`, or `refused` with a message."""
     seconds = stage.outage_seconds
-    loads = [stage.load(rate=RATE, seconds=seconds + 16)]
-    loads[0].await_both_gateways()
-    loads.append(stage.load(rate=RATE, seconds=seconds + 6, era=STATELESS))
-    time.sleep(2)
-    before = set(stage.servers_of("registry-1") or [])
-    for name in names:
-        stage.platform.process(name).kill()
-    away = time.monotonic()
-    made, refused = register(stage) if registrations != "none" else ([], 0)
-    demand(not refused or registrations == "refused", f"{refused} registrations were refused")
-    demand(not made or registrations == "taken", f"acknowledged while nothing could be stored: {made}")
-    time.sleep(max(away + seconds - time.monotonic(), 0))
-    for name in names:
-        stage.platform.process(name).start()
-    for name in names:
-        stage.platform.wait_ready(name)
+    # Ended when all is over: on a busy machine a load of a fixed length might end before the outage.
+    loads = [stage.load(rate=RATE, seconds=600)]
+    try:
+        loads[0].await_both_gateways()
+        loads.append(stage.load(rate=RATE, seconds=600, era=STATELESS))
+        time.sleep(2)
+        before = set(stage.servers_of("registry-1") or [])
+        for name in names:
+            stage.platform.process(name).kill()
+        away = time.monotonic()
+        made, refused = register(stage) if registrations != "none" else ([], 0)
+        demand(not refused or registrations == "refused", f"{refused} registrations were refused")
+        demand(not made or registrations == "taken", f"acknowledged while nothing could be stored: {made}")
+        time.sleep(max(away + seconds - time.monotonic(), 0))
+        for name in names:
+            stage.platform.process(name).start()
+        for name in names:
+            stage.platform.wait_ready(name)
+        time.sleep(2)
+    finally:
+        for load in loads:
+            load.finish()
     begin = time.monotonic()
     results = [load.unfailing() for load in loads]
     records = sum(load.check_records() for load in loads)
