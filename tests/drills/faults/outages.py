@@ -123,12 +123,18 @@ def redis_flush(stage: Stage) -> str:
 
 def emptied(stage: Stage, empty) -> str:
     """What was in Redis can be rebuilt: calls go on, and what is registered meanwhile is looked at."""
-    loads = [stage.load(rate=150, seconds=12)]
-    loads[0].await_both_gateways()
-    loads.append(stage.load(rate=150, seconds=6, era=STATELESS))
-    empty()
-    made, refused = register(stage)
-    demand(refused == 0, f"{refused} registrations were refused")
+    loads = [stage.load(rate=150, seconds=600)]
+    try:
+        loads[0].await_both_gateways()
+        loads.append(stage.load(rate=150, seconds=600, era=STATELESS))
+        time.sleep(1)
+        empty()
+        made, refused = register(stage)
+        demand(refused == 0, f"{refused} registrations were refused")
+        time.sleep(4)
+    finally:
+        for load in loads:
+            load.finish()
     results = [load.unfailing() for load in loads]
     for load in loads:
         load.check_records()
