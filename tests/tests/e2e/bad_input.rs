@@ -30,6 +30,11 @@ async fn s2_07_malformed_messages_are_refused_before_a_server_is_called() {
             (400, -32600, "duplicate_key"),
         ),
         (
+            r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","Name":"fail"}}"#
+                .to_owned(),
+            (400, -32600, "duplicate_key"),
+        ),
+        (
             format!(
                 r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"echo","arguments":{{"a":{deep}}}}}}}"#
             ),
