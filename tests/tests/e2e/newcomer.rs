@@ -31,6 +31,15 @@ async fn s0_25_s1_25_the_demo_tool_is_callable_by_the_printed_command() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn ctrl_c_ends_it_without_a_warning_about_its_own_parts() {
+    let deployment = Plan::new().child().start().await;
+    deployment.child().signal("INT");
+    let exit = deployment.child().exit().await;
+    assert_eq!(exit.code, Some(0), "{}", exit.output);
+    assert!(!exit.output.contains("the feed was interrupted"), "{}", exit.output);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_later_start_answers_soon_and_has_the_same_identities() {
     let deployment = Plan::new().child().start().await;
     let before = deployment.ready.clone();

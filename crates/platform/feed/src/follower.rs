@@ -110,6 +110,10 @@ impl<C: FrameCodec> Follower<C> {
         }
         while let Some(interrupted) = token.run_until_cancelled(self.session(&mut open)).await {
             self.status.set_connected(false);
+            if token.is_cancelled() {
+                // In one process publisher and follower stop at the same time.
+                break;
+            }
             let pause = self.backoff.next(self.clock.now());
             self.report(&interrupted, pause);
             if token.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
