@@ -25,7 +25,7 @@ pub use listener::{BindError, BoundListener, ReservedAddress, Serving};
 pub use peer::{InvalidPeerIdentity, PeerAddr, PeerIdentity};
 pub use peer_guard::{PeerGuard, PeerRule, method_paths};
 pub use refused_peers::{PeerRefusals, RefusedPeer, RefusedPeers};
-pub use server::HttpLimits;
+pub use server::{HttpLimits, client_network};
 #[cfg(any(test, feature = "testing"))]
 pub use test_ca::TestCa;
 pub use tls::{Certificate, ClientTls, ServerTls, TlsError, TlsFiles};

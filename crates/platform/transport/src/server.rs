@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::connection::{Connection, Times};
+pub use self::crowd::client_network;
 use self::crowd::{Crowd, Member};
 use self::executor::TrackedExecutor;
 use self::forwarded::TrustedProxies;

@@ -1,11 +1,11 @@
 //! How often somebody may try.
 
-use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use http::HeaderValue;
 use portico_clock::SharedClock;
 use portico_coordination::{Limit, LimitKey, RateLimiter};
+use portico_transport::client_network;
 
 /// Registrations from one address: one a second, five at once (AS-30).
 const REGISTER: Limit = Limit { per_minute: 60, burst: 5 };
@@ -101,17 +101,9 @@ impl Limits {
     }
 }
 
-/// What counts as one address: of IPv6 the 64 bits that a subscriber is given (RFC 4291 §2.5.4), for the rest is the
-/// subscriber's to choose.
+/// What counts as one address.
 fn network(address: &str) -> String {
-    match address.parse::<IpAddr>().map(|address| address.to_canonical()) {
-        Ok(IpAddr::V6(address)) => {
-            let [a, b, c, d, ..] = address.segments();
-            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).to_string()
-        }
-        Ok(IpAddr::V4(address)) => address.to_string(),
-        Err(_) => address.to_owned(),
-    }
+    address.parse().map_or_else(|_| address.to_owned(), |ip| client_network(ip).to_string())
 }
 
 #[cfg(test)]

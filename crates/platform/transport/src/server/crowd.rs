@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::forwarded::TrustedProxies;
 
-/// Whoever has one address of an IPv6 network of this size usually has all of them (RFC 6177).
+/// Whoever has one address of an IPv6 network of this size usually has all of them: the rest is the interface identifier
+/// (RFC 4291 §2.5.4).
 const V6_NETWORK_BITS: u32 = 64;
 
 /// Counts the open connections of each address.
@@ -39,7 +40,7 @@ impl Crowd {
         if self.0.most == usize::MAX || self.0.proxies.has(ip) {
             return Some(Member { crowd: self.clone(), from: None });
         }
-        let from = neighbourhood(ip);
+        let from = client_network(ip);
         let mut counts = self.0.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(from).or_default();
         if *count >= self.0.most {
@@ -64,8 +65,9 @@ impl Drop for Member {
     }
 }
 
-/// Returns what stands for everybody who may be the same client.
-fn neighbourhood(ip: IpAddr) -> IpAddr {
+/// Returns what stands for everybody who may be the same client: the address itself, of IPv6 its /64 network.
+#[must_use]
+pub fn client_network(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V6(ip) => {
             let network = u128::MAX << (u128::BITS - V6_NETWORK_BITS);
