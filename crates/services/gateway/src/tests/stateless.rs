@@ -1,4 +1,5 @@
 use axum::body::Body;
+use axum::response::Response;
 use http::Method;
 use http_body_util::BodyExt;
 
@@ -151,9 +152,8 @@ async fn rs_31_request_state_is_sealed_also_in_an_answer_that_is_too_large_to_be
     assert_eq!(bench.stateless_call("ask", &retry).await.json()["result"]["got"], "server-state");
 }
 
-#[tokio::test]
-async fn a_stream_that_stays_ends_well_when_its_agent_closes_it() {
-    let bench = Bench::new().await;
+/// Asks for a stream with the id l-1.
+async fn listen(bench: &Bench) -> Response {
     let body = format!(
         r#"{{"jsonrpc":"2.0","id":"l-1","method":"subscriptions/listen","params":{{"notifications":{{}},{META}}}}}"#
     );
@@ -163,7 +163,13 @@ async fn a_stream_that_stays_ends_well_when_its_agent_closes_it() {
         .header("mcp-method", "subscriptions/listen")
         .body(Body::from(body))
         .unwrap();
-    drop(bench.open(request).await);
+    bench.open(request).await
+}
+
+#[tokio::test]
+async fn a_stream_that_stays_ends_well_when_its_agent_closes_it() {
+    let bench = Bench::new().await;
+    drop(listen(&bench).await);
     assert_eq!(bench.last_audit(), ("allowed".into(), "agent_gone".into()));
 }
 
@@ -181,16 +187,7 @@ async fn a_disconnect_is_the_cancellation() {
 #[tokio::test]
 async fn a_listen_stream_keeps_its_id_and_ends_with_a_result_when_the_token_ends() {
     let bench = Bench::new().await;
-    let body = format!(
-        r#"{{"jsonrpc":"2.0","id":"l-1","method":"subscriptions/listen","params":{{"notifications":{{}},{META}}}}}"#
-    );
-    let request = bench
-        .request(Method::POST)
-        .header("mcp-protocol-version", "2026-07-28")
-        .header("mcp-method", "subscriptions/listen")
-        .body(Body::from(body))
-        .unwrap();
-    let response = bench.open(request).await;
+    let response = listen(&bench).await;
     assert_eq!(response.headers()["x-accel-buffering"], "no");
     bench.clock.advance(chrono::Duration::hours(1));
     bench.issuer.heartbeat();
