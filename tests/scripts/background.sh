@@ -27,15 +27,6 @@ all_ended() {
   done
 }
 
-# Outside the range that the system hands out by itself, so that nobody is given it before its server has it.
-free_port() {
-  local port
-  while port=$(shuf -i 20000-32000 -n 1); do
-    listens "$port" 2>/dev/null || break
-  done
-  echo "$port"
-}
-
 # within SECONDS COMMAND …: until it succeeds.
 within() {
   local end=$((SECONDS + $1))

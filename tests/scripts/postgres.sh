@@ -2,20 +2,12 @@
 # Starts and stops a private Postgres for the tests: `postgres.sh start | url | stop`.
 # `start` prints the URL and may be called again; on Debian and Ubuntu it installs the server if there is none.
 set -euo pipefail
+# shellcheck source=tests/scripts/steps.sh
+source "$(dirname "$0")/steps.sh"
 
 state=${PORTICO_TEST_POSTGRES_DIR:-${TMPDIR:-/tmp}/portico-test-postgres-$(id -u)}
 
 die() { echo "postgres.sh: $*" >&2; exit 1; }
-
-as_root() {
-    if [ "$(id -u)" = 0 ]; then
-        "$@"
-    elif command -v sudo >/dev/null; then
-        sudo "$@"
-    else
-        die "the server is not installed, and installing it needs root: run this as root once, or install sudo"
-    fi
-}
 
 # Postgres refuses to run as root: root lends it the user of the Debian package.
 as_server() {
@@ -36,8 +28,7 @@ install_server() {
     as_root mkdir -p /etc/postgresql-common
     [ -e /etc/postgresql-common/createcluster.conf ] ||
         echo 'create_main_cluster = false' | as_root tee /etc/postgresql-common/createcluster.conf >/dev/null
-    as_root apt-get update -qq >&2
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql >&2
+    apt_install postgresql
 }
 
 running() {
@@ -52,15 +43,6 @@ clear_state() {
     [ -O "$state" ] || [ "$(id -u)" = 0 ] || die "$state belongs to another user"
     [ -f "$state/.portico-test-postgres" ] || die "$state was not made by this script: remove it yourself"
     rm -rf "$state"
-}
-
-# A port that nobody listens on or is connected from, outside the range that the kernel hands out by itself.
-free_port() {
-    while :; do
-        port=$(shuf -i 20000-32000 -n 1)
-        grep -qi ":$(printf '%04X' "$port") " /proc/net/tcp /proc/net/tcp6 2>/dev/null || break
-    done
-    echo "$port"
 }
 
 start() {

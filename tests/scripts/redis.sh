@@ -2,28 +2,17 @@
 # Starts and stops a private Redis for the tests: `redis.sh start | url | stop`.
 # `start` prints the URL and may be called again; on Debian and Ubuntu it installs the server if there is none.
 set -euo pipefail
+# shellcheck source=tests/scripts/steps.sh
+source "$(dirname "$0")/steps.sh"
 
 state=${PORTICO_TEST_REDIS_DIR:-${TMPDIR:-/tmp}/portico-test-redis-$(id -u)}
 
 die() { echo "redis.sh: $*" >&2; exit 1; }
 
-as_root() {
-    if [ "$(id -u)" = 0 ]; then
-        "$@"
-    elif command -v sudo >/dev/null; then
-        sudo "$@"
-    else
-        die "the server is not installed, and installing it needs root: run this as root once, or install sudo"
-    fi
-}
-
 install_server() {
     command -v apt-get >/dev/null ||
         die "there is no Redis here: install version 7.0 or newer, or set PORTICO_TEST_REDIS_URL"
-    as_root apt-get update -qq >&2
-    # The package would otherwise start a server of its own.
-    as_root env RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
-        apt-get install -y -qq --no-install-recommends redis-server >&2
+    apt_install redis-server
 }
 
 ask() { redis-cli -h 127.0.0.1 -p "$(cat "$state/port")" "$@"; }
@@ -42,15 +31,6 @@ clear_state() {
     [ -O "$state" ] || [ "$(id -u)" = 0 ] || die "$state belongs to another user"
     [ -f "$state/.portico-test-redis" ] || die "$state was not made by this script: remove it yourself"
     rm -rf "$state"
-}
-
-# A port that nobody listens on or is connected from, outside the range that the kernel hands out by itself.
-free_port() {
-    while :; do
-        port=$(shuf -i 20000-32000 -n 1)
-        grep -qi ":$(printf '%04X' "$port") " /proc/net/tcp /proc/net/tcp6 2>/dev/null || break
-    done
-    echo "$port"
 }
 
 start() {

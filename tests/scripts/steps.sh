@@ -50,3 +50,14 @@ apt_install() {
   as_root apt-get update -qq &&
     as_root env RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
 }
+
+# free_port: one that nobody listens on or is connected from, outside the range that the kernel hands out by itself, so that
+# nobody is given it before its server has it.
+free_port() {
+  local port
+  while :; do
+    port=$(shuf -i 20000-32000 -n 1)
+    grep -qi ":$(printf '%04X' "$port") " /proc/net/tcp /proc/net/tcp6 2>/dev/null || break
+  done
+  echo "$port"
+}
