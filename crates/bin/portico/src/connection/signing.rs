@@ -44,6 +44,7 @@ impl ApiToken {
         Ok(Self { source, resource, scope, held })
     }
 
+    /// Holds the lock while it fetches: calls at the same time wait for one token, for as long as a request may take.
     async fn header(&self) -> Result<HeaderValue> {
         let mut held = self.held.lock().await;
         if Instant::now() >= held.renew_at {
